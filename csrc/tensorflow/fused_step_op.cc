@@ -8,6 +8,7 @@
 #include "tensorflow/core/framework/tensor.h"
 #include "tensorflow/intra_op_pool.h"
 #include "tensorflow/locked_variables.h"
+#include "tensorflow/op_names.h"
 #include "tensorflow/scalars.h"
 #include "tensorflow/step_attributes.h"
 #include "tensorflow/step_tensors.h"
@@ -111,7 +112,7 @@ class FusedStepOp : public OpKernel {
       TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.loss_scale_at + 1, true, &loss_counter));
     }
     RowCopies copies;
-    TF_RETURN_IF_ERROR(ForwardTraces(ctx, a_, row, segments.data(), &copies));
+    TF_RETURN_IF_ERROR(ForwardTraces(ctx, a_, row, CopyHostMemory, segments.data(), &copies));
 
     const int64_t taken = static_cast<int64_t>(iterations.value);
     step.options = a_.options.At(taken, loss_scale.value, a_.dtype);
@@ -141,7 +142,7 @@ class FusedStepOp : public OpKernel {
   StepAttributes a_;
 };
 
-REGISTER_KERNEL_BUILDER(Name("Fusemin>FusedStep").Device(tensorflow::DEVICE_CPU), FusedStepOp);
+REGISTER_KERNEL_BUILDER(Name(FUSEMIN_OPS "FusedStep").Device(tensorflow::DEVICE_CPU), FusedStepOp);
 
 }  // namespace
 }  // namespace fusemin

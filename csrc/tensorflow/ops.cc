@@ -2,6 +2,7 @@
 #include "tensorflow/core/framework/common_shape_fns.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/shape_inference.h"
+#include "tensorflow/op_names.h"
 
 namespace fusemin {
 namespace {
@@ -38,7 +39,7 @@ absl::Status FusedStepShape(InferenceContext* c) {
   return BuffersToTraces(c);
 }
 
-REGISTER_OP("Fusemin>FusedStep")
+REGISTER_OP(FUSEMIN_OPS "FusedStep")
     .Input("params: N * resource")
     .Input("slots: S * resource")
     .Input("averages: E * resource")
@@ -101,7 +102,7 @@ advance: false in all but the last of several ops that make up one step.
 names: the variables' names, for error messages.
 )doc");
 
-REGISTER_OP("Fusemin>TraceRows")
+REGISTER_OP(FUSEMIN_OPS "TraceRows")
     .Input("row: int32")
     .Input("count: int32")
     .Input("values: types")

@@ -1,7 +1,6 @@
 #include "tensorflow/step_tensors.h"
 
 #include "tensorflow/core/framework/tensor.h"
-#include "tensorflow/trace_buffers.h"
 
 namespace fusemin {
 
@@ -58,8 +57,8 @@ absl::Status GatherSegments(OpKernelContext* ctx, const StepAttributes& a, Locke
   return absl::OkStatus();
 }
 
-absl::Status ForwardTraces(OpKernelContext* ctx, const StepAttributes& a, int64_t row, Segment* segments,
-                           RowCopies* copies) {
+absl::Status ForwardTraces(OpKernelContext* ctx, const StepAttributes& a, int64_t row, CopyMemory copy,
+                           Segment* segments, RowCopies* copies) {
   const auto like = [&](const TraceSource& source) -> const Tensor& {
     // A parameter has the shape of its gradient, which was checked.
     return ctx->input((source.kind == TraceKind::kValue ? a.values_at : a.gradients_at) + source.index);
@@ -71,7 +70,7 @@ absl::Status ForwardTraces(OpKernelContext* ctx, const StepAttributes& a, int64_
   for (size_t t = 0; t < a.traces.size(); ++t) {
     const TraceSource& source = a.traces[t];
     Tensor* trace = nullptr;
-    TF_RETURN_IF_ERROR(ForwardBuffer(ctx, a.buffers_at + static_cast<int>(t), static_cast<int>(t), &trace));
+    TF_RETURN_IF_ERROR(ForwardBuffer(ctx, a.buffers_at + static_cast<int>(t), static_cast<int>(t), copy, &trace));
     void* to = RowData(trace, row);
     Segment& segment = segments[source.index];
     if (source.kind == TraceKind::kGradient && segment.gradient_row == nullptr) {

@@ -8,6 +8,7 @@
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/locked_variables.h"
 #include "tensorflow/step_attributes.h"
+#include "tensorflow/trace_buffers.h"
 
 namespace fusemin {
 
@@ -27,10 +28,10 @@ absl::Status CheckTensors(tensorflow::OpKernelContext* ctx, const StepAttributes
 absl::Status GatherSegments(tensorflow::OpKernelContext* ctx, const StepAttributes& a, LockedVariables* variables,
                             Segment* segments);
 
-// Forwards the buffers. Rows that the update writes go into the segments, the others into `copies`, which are to be
-// made after the update.
-absl::Status ForwardTraces(tensorflow::OpKernelContext* ctx, const StepAttributes& a, int64_t row, Segment* segments,
-                           RowCopies* copies);
+// Forwards the buffers, see ForwardBuffer. Rows that the update writes go into the segments, the others into `copies`,
+// which are to be made after the update.
+absl::Status ForwardTraces(tensorflow::OpKernelContext* ctx, const StepAttributes& a, int64_t row, CopyMemory copy,
+                           Segment* segments, RowCopies* copies);
 
 }  // namespace fusemin
 

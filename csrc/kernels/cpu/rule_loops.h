@@ -20,16 +20,6 @@ struct Narrow {
   V operator()(double x) const { return static_cast<V>(x); }
 };
 
-// Whether a rule has `Direction` and `Ratio` instead of an `Update` of the parameter.
-template <class R, class = void>
-struct HasTrustRatio {
-  static constexpr bool kValue = false;
-};
-template <class R>
-struct HasTrustRatio<R, decltype(static_cast<void>(R::kTrustRatio))> {
-  static constexpr bool kValue = R::kTrustRatio;
-};
-
 template <class R, class T>
 struct Loops {
   using Value = typename Number<T>::Value;
@@ -143,6 +133,7 @@ constexpr Rule MakeRule() {
           R::kHyperparameters.kSize,
           R::kSlots.kSize,
           R::kScalars.kSize,
+          HasTrustRatio<R>::kValue,
           R::kHyperparameters.text,
           R::kSlots.text,
           R::kScalars.text,
