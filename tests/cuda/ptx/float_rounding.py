@@ -124,9 +124,12 @@ def fma64(a, b, c):
     if far.any():
         exponent = np.where(far, ec - _FAR, exponent)
     result = np.ldexp(scaled, _clamp_exponent(exponent))
-    result = np.where(special, a * b + c, result)
-    # With c = 0 the product is the result, and with a zero product c is; a denormal result is rounded to fewer digits
-    # than `scaled` has, which would be a second rounding.
+    # The exact product is never infinite and never rounds to 0 before c is added.
+    product = a * b
+    simple = np.where((c == 0) & (a != 0) & (b != 0), product, product + c)
+    simple = np.where(np.isfinite(a) & np.isfinite(b) & ~np.isfinite(c), c, simple)
+    result = np.where(special, simple, result)
+    # A denormal result is rounded to fewer digits than `scaled` has, which would be a second rounding.
     twice = ~special & (np.abs(result) < 2.0**-1021) & (scaled != 0)
     for i in np.flatnonzero(twice):
         result.flat[i] = nearest_double(

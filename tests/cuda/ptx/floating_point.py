@@ -18,6 +18,7 @@ from .float_rounding import (
 )
 from .integers import ARITHMETIC as INTEGER_ARITHMETIC
 from .integers import decode_mad
+from .syntax import Pair
 from .types import PREDICATE
 
 
@@ -266,7 +267,9 @@ def _setp(code):
     if len(combine) != len(code.operands) - 3 or (ftz and code.type.name != "f32"):
         raise code.unknown("modifier")
     target = code.operands[0]
-    first, second = (target.first, target.second) if hasattr(target, "second") else (target, None)
+    first, second = (target.first, target.second) if isinstance(target, Pair) else (target, None)
+    if second is not None and code.type.name in ("f16", "bf16"):
+        raise code.unknown("result")
     read_a, read_b = code.read(1), code.read(2)
     write = code.write(first, PREDICATE)
     write_second = None if second is None else code.write(second, PREDICATE)
