@@ -99,8 +99,13 @@ class Decoder:
             if kind.bits != 32 or not kind.is_integer:
                 raise self.unknown("a special register as that type")
             return lambda run, active: run.special(name, active).view(dtype)
-        if isinstance(operand, Variable) and kind.bits == 64 and kind.is_integer:
-            return self.address_of(operand)
+        if isinstance(operand, Variable) and kind.is_integer:
+            address = self.address_of(operand)
+            if kind.bits == 64:
+                return lambda run, active: address(run, active).view(kind.dtype)
+            # Addresses of shared and local memory fit in 32 bits.
+            if kind.bits == 32 and operand.space in ("shared", "local"):
+                return lambda run, active: address(run, active).astype(kind.dtype)
         raise self.unknown("operand")
 
     def _read_register(self, operand, kind, wider):
@@ -121,7 +126,7 @@ class Decoder:
                 raise self.unknown("an integer as a float")
             return bits.view(kind.dtype)
         bits = 32 if operand.kind == "f32" else 64
-        if bits != kind.bits:
+        if bits != kind.bits or kind.kind in ("unsigned", "signed"):
             raise self.unknown("a constant of another width")
         return np.array([operand.value], UNSIGNED[bits]).view(kind.dtype)
 

@@ -163,8 +163,6 @@ class Run:
 
     def special(self, name, active):
         """The values of a register that the hardware sets."""
-        if name not in self._specials:
-            raise NotImplementedError(name)
         value = self._specials[name]
         return value if value.size == 1 or active.all else value[active.index]
 
@@ -183,16 +181,16 @@ class Run:
             if not self._ready:
                 self._release()
             at = min(self._ready)
-            left -= self._run_from(at, self._ready.pop(at))
-            if left < 0:
-                raise PTXError(f"{self.kernel.name}: no end after {_MAX_STEPS} steps")
+            left = self._run_from(at, self._ready.pop(at), left)
 
-    def _run_from(self, at, active):
-        """Runs threads until they part, wait or meet others. Returns the number of steps."""
-        steps, begun = self.program.steps, 0
+    def _run_from(self, at, active, left):
+        """Runs threads until they part, wait or meet others. Returns how many steps are left."""
+        steps = self.program.steps
         while True:
             step = steps[at]
-            begun += 1
+            left -= 1
+            if left < 0:
+                raise self._located(PTXError(f"no end after {_MAX_STEPS} steps"), step, active)
             chosen = active
             try:
                 if step.guard is not None:
@@ -206,18 +204,17 @@ class Run:
                     at += 1
                     if at in self._ready:
                         self._join(at, active)
-                        return begun
+                        return left
                     continue
+                if step.kind != "bra" or chosen.size != active.size:
+                    self._part(step, at, active, chosen)
+                    return left
             except PTXError as error:
                 raise self._located(error, step, chosen) from None
-            if step.kind == "bra" and chosen.size == active.size:
-                if min(self._ready, default=step.target) <= step.target:
-                    self._join(step.target, active)
-                    return begun
-                at = step.target
-                continue
-            self._part(step, at, active, chosen)
-            return begun
+            if min(self._ready, default=step.target) <= step.target:
+                self._join(step.target, active)
+                return left
+            at = step.target
 
     def _guarded(self, step, active):
         predicate = self.registers.read(step.guard, PREDICATE.dtype, active)
@@ -264,7 +261,7 @@ class Run:
         elif step.kind in ("bar", "barrier"):
             self._arrive(step, at, chosen)
         elif step.kind == "trap":
-            raise self._located(PTXError("trap"), step, chosen)
+            raise PTXError("trap")
 
     def _return(self, function, active):
         returns = self._returns[function][active.index]

@@ -38,7 +38,7 @@ _FUNCTION = re.compile(
 _INSTRUCTION = re.compile(rf"(?:@(?P<not>!?)(?P<guard>{_NAME})\s+)?(?P<words>[a-z][\w.:]*)\s*(?P<operands>.*)$", re.S)
 _OPERAND = re.compile(r"\{[^}]*\}|\[[^\]]*\]|\([^)]*\)|[^,\s][^,]*")
 _INTEGER = re.compile(r"-?(?:0[xX][0-9a-fA-F]+|0[bB][01]+|\d+)U?$")
-_SPECIAL = re.compile(r"%(?:n?tid|n?ctaid)\.[xyz]$|%(?:laneid|warpid|nwarpid|lanemask_\w\w|clock\w*|globaltimer\w*)$")
+_SPECIAL = re.compile(r"%(?:n?tid|n?ctaid)\.[xyz]$|%(?:laneid|warpid|nwarpid|lanemask_(?:eq|lt|le|gt|ge))$")
 
 
 def parse(text):
