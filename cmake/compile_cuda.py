@@ -89,9 +89,7 @@ class Nvrtc:
             *(ctypes.byref(program), source.encode(), name.encode(), len(headers), array(*headers), array(*names)),
         )
         options = [option.encode() for option in options]
-        failed = self._library.nvrtcCompileProgram(
-            program, len(options), (ctypes.c_char_p * len(options))(*options)
-        )
+        failed = self._library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
         log = self._text(program, "nvrtcGetProgramLogSize", "nvrtcGetProgramLog").strip()
         if failed or log:
             sys.exit(f"{log}\n{name} was not compiled")

@@ -29,9 +29,9 @@ DType DTypeByName(const std::string& name) {
 
 cuda::ScalarType ScalarTypeByName(const std::string& name) {
   constexpr std::pair<const char*, cuda::ScalarType> kNames[] = {
-      {"float32", cuda::ScalarType::kFloat32},   {"float64", cuda::ScalarType::kFloat64},
-      {"float16", cuda::ScalarType::kFloat16},   {"bfloat16", cuda::ScalarType::kBFloat16},
-      {"int32", cuda::ScalarType::kInt32},       {"int64", cuda::ScalarType::kInt64},
+      {"float32", cuda::ScalarType::kFloat32}, {"float64", cuda::ScalarType::kFloat64},
+      {"float16", cuda::ScalarType::kFloat16}, {"bfloat16", cuda::ScalarType::kBFloat16},
+      {"int32", cuda::ScalarType::kInt32},     {"int64", cuda::ScalarType::kInt64},
   };
   for (const auto& [known, type] : kNames) {
     if (name == known) return type;
@@ -149,7 +149,8 @@ cuda::Plan MakePlan(const std::string& rule_name, const std::string& dtype, cons
 }  // namespace
 
 void BindCuda(py::module_& parent) {
-  py::module_ m = parent.def_submodule("cuda", R"(The CUDA kernels on addresses of device memory, and what of them is embedded in this build.
+  py::module_ m = parent.def_submodule(
+      "cuda", R"(The CUDA kernels on addresses of device memory, and what of them is embedded in this build.
 
 Needs a driver only where something is enqueued.)");
   py::class_<cuda::Plan>(m, "Plan", "The launches of a step. Made of addresses; no memory is read before `enqueue`.")

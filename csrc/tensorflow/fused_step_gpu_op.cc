@@ -1,5 +1,5 @@
-// FusedStep on a GPU: gathers, locks and checks, as on the CPU; csrc/kernels/cuda does the arithmetic. No value comes to
-// the host, and nothing waits: a scalar is its address.
+// FusedStep on a GPU: gathers, locks and checks, as on the CPU; csrc/kernels/cuda does the arithmetic. No value comes
+// to the host, and nothing waits: a scalar is its address.
 #include <cstring>
 #include <vector>
 
@@ -65,8 +65,8 @@ class FusedStepGpuOp : public OpKernel {
   void Compute(OpKernelContext* ctx) override { OP_REQUIRES_OK(ctx, Enqueue(ctx)); }
 
  private:
-  // `held` keeps the values of variables alive until the step is enqueued, after which the stream orders what may become
-  // of them.
+  // `held` keeps the values of variables alive until the step is enqueued, after which the stream orders what may
+  // become of them.
   absl::Status GatherHyperparameters(OpKernelContext* ctx, cuda::Step* step, std::vector<Tensor>* held) const {
     for (int k = 0; k < a_.rule->num_hyperparameters; ++k) {
       step->hyperparameter_types[k] = cuda::ScalarType::kNumber;
@@ -141,8 +141,7 @@ class FusedStepGpuOp : public OpKernel {
     absl::InlinedVector<Segment, 4> segments(a_.num_params);
     TF_RETURN_IF_ERROR(GatherSegments(ctx, a_, &variables, segments.data()));
     for (int k = 0; k < a_.rule->num_scalars; ++k) {
-      TF_RETURN_IF_ERROR(
-          GatherScalar(ctx, &variables, a_.scalars_at + k, a_.advance, cuda::kRuleScalar + k, &step));
+      TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.scalars_at + k, a_.advance, cuda::kRuleScalar + k, &step));
     }
     if (a_.has_iterations) {
       TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.iterations_at, a_.advance, cuda::kIterations, &step));
@@ -163,8 +162,8 @@ class FusedStepGpuOp : public OpKernel {
 
     cuda::Plan plan(step, segments.data(), a_.num_params, rows);
     Tensor scratch;
-    TF_RETURN_IF_ERROR(ctx->allocate_temp(tensorflow::DT_INT8,
-                                          TensorShape({static_cast<int64_t>(plan.scratch_bytes())}), &scratch));
+    TF_RETURN_IF_ERROR(
+        ctx->allocate_temp(tensorflow::DT_INT8, TensorShape({static_cast<int64_t>(plan.scratch_bytes())}), &scratch));
     TF_RETURN_IF_ERROR(DriverStatus(name(), plan.Enqueue(stream, Address(scratch.data()), tickets)));
     // Where the device decides to skip the step, it copies the old values to the new memory.
     variables.Commit(0);

@@ -27,9 +27,10 @@ TraceRowsOp::TraceRowsOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
   OP_REQUIRES_OK(ctx, ctx->GetAttr("row_offset", &row_offset_));
   OP_REQUIRES(ctx, names_.size() == types.size(), absl::InvalidArgumentError("`names` must name every trace"));
   for (size_t i = 0; i < types.size(); ++i) {
-    OP_REQUIRES(ctx, tensorflow::DataTypeCanUseMemcpy(types[i]) || types[i] == tensorflow::DT_STRING,
-                absl::UnimplementedError(absl::StrCat("the trace of ", names_[i], " has dtype ",
-                                                      tensorflow::DataTypeString(types[i]), ", which cannot be stacked")));
+    OP_REQUIRES(
+        ctx, tensorflow::DataTypeCanUseMemcpy(types[i]) || types[i] == tensorflow::DT_STRING,
+        absl::UnimplementedError(absl::StrCat("the trace of ", names_[i], " has dtype ",
+                                              tensorflow::DataTypeString(types[i]), ", which cannot be stacked")));
   }
 }
 

@@ -26,7 +26,8 @@ class TraceRowsGpuOp : public TraceRowsOp {
   absl::Status WriteRows(OpKernelContext* ctx, const std::vector<Rows>& rows) const override {
     std::vector<cuda::RowCopies> copies;
     for (const Rows& r : rows) {
-      copies.push_back({RowData(r.trace, r.row), r.value->data(), r.value->TotalBytes(), static_cast<uint64_t>(r.count)});
+      copies.push_back(
+          {RowData(r.trace, r.row), r.value->data(), r.value->TotalBytes(), static_cast<uint64_t>(r.count)});
     }
     return DriverStatus(name(), cuda::EnqueueCopies(StreamOf(ctx), copies));
   }
@@ -38,10 +39,9 @@ REGISTER_KERNEL_BUILDER(Name(FUSEMIN_OPS "TraceRows")
                             .HostMemory("row")
                             .HostMemory("count")
                             .TypeConstraint("types", {tensorflow::DT_HALF, tensorflow::DT_BFLOAT16,
-                                                      tensorflow::DT_FLOAT, tensorflow::DT_DOUBLE,
-                                                      tensorflow::DT_BOOL, tensorflow::DT_INT8, tensorflow::DT_INT16,
-                                                      tensorflow::DT_INT32, tensorflow::DT_INT64,
-                                                      tensorflow::DT_UINT8, tensorflow::DT_UINT16,
+                                                      tensorflow::DT_FLOAT, tensorflow::DT_DOUBLE, tensorflow::DT_BOOL,
+                                                      tensorflow::DT_INT8, tensorflow::DT_INT16, tensorflow::DT_INT32,
+                                                      tensorflow::DT_INT64, tensorflow::DT_UINT8, tensorflow::DT_UINT16,
                                                       tensorflow::DT_UINT32, tensorflow::DT_UINT64,
                                                       tensorflow::DT_COMPLEX64, tensorflow::DT_COMPLEX128}),
                         TraceRowsGpuOp);

@@ -75,10 +75,10 @@ __device__ __forceinline__ void FillRows(const RowFillParameters& p) {
 
 }  // namespace fusemin::cuda
 
-#define FUSEMIN_SUM_KERNEL(dtype, T)                                                                            \
-  extern "C" __global__ void __launch_bounds__(fusemin::cuda::kThreads)                                         \
-      sum_gradients_##dtype(const __grid_constant__ fusemin::cuda::StepParameters p) {                          \
-    fusemin::cuda::SumGradients<T>(p);                                                                          \
+#define FUSEMIN_SUM_KERNEL(dtype, T)                                                   \
+  extern "C" __global__ void __launch_bounds__(fusemin::cuda::kThreads)                \
+      sum_gradients_##dtype(const __grid_constant__ fusemin::cuda::StepParameters p) { \
+    fusemin::cuda::SumGradients<T>(p);                                                 \
   }
 FUSEMIN_SUM_KERNEL(float32, float)
 FUSEMIN_SUM_KERNEL(float64, double)

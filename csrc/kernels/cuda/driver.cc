@@ -26,7 +26,8 @@ Opened Open() {
   }
   const auto find = [&](auto* function, const char* name) {
     *function = reinterpret_cast<std::remove_pointer_t<decltype(function)>>(dlsym(library, name));
-    if (*function == nullptr) opened.error = std::string(kLibrary) + " has no " + name + ": the NVIDIA driver is too old";
+    if (*function == nullptr)
+      opened.error = std::string(kLibrary) + " has no " + name + ": the NVIDIA driver is too old";
   };
   DriverTable& t = opened.table;
   find(&t.cuInit, "cuInit");

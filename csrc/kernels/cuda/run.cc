@@ -101,7 +101,7 @@ uint64_t ElementsMoved(const Rule& rule, const UserOptions& options, const Segme
   if (segment.gradient_row != nullptr) n += 1;
   if (segment.param_row != nullptr) n += 1;
   if (norms) {
-    n += 1;  // The gradient once more,
+    n += 1;                                                               // The gradient once more,
     if (accumulates) n += 2 - (segment.gradient_row == nullptr ? 1 : 0);  // or the accumulator instead of it.
   }
   if (twice) {
@@ -200,8 +200,8 @@ Plan::Plan(const Step& step, const Segment* segments, int num_segments, const st
   std::vector<StepParameters> groups;
   std::vector<unsigned> num_blocks;
   for (size_t first = 0; first < tensors.size() || first == 0;) {
-    const uint32_t n = static_cast<uint32_t>(
-        std::min<size_t>(tensors.size() - first, Capacity(std::max(roles.num_pointers, 1))));
+    const uint32_t n =
+        static_cast<uint32_t>(std::min<size_t>(tensors.size() - first, Capacity(std::max(roles.num_pointers, 1))));
     StepParameters p = base;
     p.first_tensor = static_cast<uint32_t>(first);
     p.first_chunk = num_chunks_;

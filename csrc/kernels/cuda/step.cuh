@@ -116,13 +116,12 @@ __device__ __forceinline__ void Prepare(const StepParameters& p, const Chunk& ch
       PrepareAround(p, options, chunk, of_step, prepared->hyperparameters[0], &prepared->around);
     }
     for (int i = 0; i < kMaxScalars; ++i) prepared->next_scalars[i] = prepared->scalars[kRuleScalar + i];
-    prepared->rule = R::Prepare(prepared->hyperparameters, static_cast<double>(updates + 1), prepared->next_scalars,
-                                Narrow<V>());
+    prepared->rule =
+        R::Prepare(prepared->hyperparameters, static_cast<double>(updates + 1), prepared->next_scalars, Narrow<V>());
     if constexpr (HasTrustRatio<R>::kValue) {
       if (p.phase == Phase::kMove && p.num_tensors > 0) {
         const Sums sums = Global<const Sums>(p.trust_sums)[p.first_tensor + chunk.tensor];
-        prepared->ratio =
-            R::Ratio(prepared->rule, static_cast<V>(sqrt(sums.first)), static_cast<V>(sqrt(sums.second)));
+        prepared->ratio = R::Ratio(prepared->rule, static_cast<V>(sqrt(sums.first)), static_cast<V>(sqrt(sums.second)));
       }
     }
   }
@@ -362,20 +361,20 @@ __device__ __forceinline__ void Step(const StepParameters& p) {
 }  // namespace fusemin::cuda
 
 // Two blocks of float64, and four of the others, are to fit a multiprocessor: that limits the registers of a thread.
-#define FUSEMIN_STEP_KERNEL(name, blocks, header, index, T, around)                                                   \
-  extern "C" __global__ void __launch_bounds__(fusemin::cuda::kThreads, blocks)                                       \
-      name(const __grid_constant__ fusemin::cuda::StepParameters p) {                                                 \
-    fusemin::cuda::Step<fusemin::cuda::RuleAt<fusemin::rules::header::Rules, index>::Type, T, around>(p);             \
+#define FUSEMIN_STEP_KERNEL(name, blocks, header, index, T, around)                                       \
+  extern "C" __global__ void __launch_bounds__(fusemin::cuda::kThreads, blocks)                           \
+      name(const __grid_constant__ fusemin::cuda::StepParameters p) {                                     \
+    fusemin::cuda::Step<fusemin::cuda::RuleAt<fusemin::rules::header::Rules, index>::Type, T, around>(p); \
   }
-#define FUSEMIN_TYPE_KERNELS(header, index, dtype, T, blocks)                                                         \
-  FUSEMIN_STEP_KERNEL(header##_##index##_##dtype##_plain, blocks, header, index, T, false)                            \
+#define FUSEMIN_TYPE_KERNELS(header, index, dtype, T, blocks)                              \
+  FUSEMIN_STEP_KERNEL(header##_##index##_##dtype##_plain, blocks, header, index, T, false) \
   FUSEMIN_STEP_KERNEL(header##_##index##_##dtype##_around, blocks, header, index, T, true)
 
 // The kernels of rule `index` of a header.
-#define FUSEMIN_RULE_KERNELS(header, index)                                                                           \
-  FUSEMIN_TYPE_KERNELS(header, index, float32, float, 4)                                                              \
-  FUSEMIN_TYPE_KERNELS(header, index, float64, double, 2)                                                             \
-  FUSEMIN_TYPE_KERNELS(header, index, float16, fusemin::Float16, 4)                                                   \
+#define FUSEMIN_RULE_KERNELS(header, index)                         \
+  FUSEMIN_TYPE_KERNELS(header, index, float32, float, 4)            \
+  FUSEMIN_TYPE_KERNELS(header, index, float64, double, 2)           \
+  FUSEMIN_TYPE_KERNELS(header, index, float16, fusemin::Float16, 4) \
   FUSEMIN_TYPE_KERNELS(header, index, bfloat16, fusemin::BFloat16, 4)
 
 #endif  // FUSEMIN_KERNELS_CUDA_STEP_CUH_

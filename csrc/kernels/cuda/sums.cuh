@@ -26,8 +26,8 @@ __device__ __forceinline__ Sums BlockSum(const Sums& mine) {
   return shared[0];
 }
 
-// Whether this is the last of `n` blocks to come here, which then sees all that the others wrote before. Every thread of
-// the block must call it. The ticket is zero again after the last block, ready for the next launch.
+// Whether this is the last of `n` blocks to come here, which then sees all that the others wrote before. Every thread
+// of the block must call it. The ticket is zero again after the last block, ready for the next launch.
 __device__ __forceinline__ bool IsLastBlock(uint32_t* ticket, uint32_t n) {
   __shared__ bool last;
   __syncthreads();

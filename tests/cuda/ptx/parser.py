@@ -58,6 +58,7 @@ class Module:
         self.variables: dict[str, Variable] = {}
         # The bytes of the .global and .const variables. A launch reads and writes them in place.
         self.memory: dict[str, np.ndarray] = {}
+        self.shared: dict[str, str] = {}
         self._headers: dict[str, re.Match] = {}
         self._bodies: dict[str, str] = {}
         self._parsed: dict[str, Function] = {}
@@ -98,10 +99,12 @@ class Module:
         if not match:
             raise NotImplementedError(statement)
         kind, size, alignment = _layout(match)
-        # A shared array without a size begins where the launch's dynamic memory does.
-        if match["space"] == "shared" and size is not None:
-            raise NotImplementedError(f"a shared variable of the module: {statement}")
         name = match["name"]
+        # A shared array without a size begins where the launch's dynamic memory does; one with a size is of each kernel
+        # that uses it.
+        if match["space"] == "shared" and size is not None:
+            self.shared[name] = statement
+            return
         self.variables[name] = Variable(name, match["space"], 0, size, alignment)
         if match["space"] in ("global", "const"):
             if size is None:
@@ -125,6 +128,9 @@ class _FunctionParser:
         self.function.results.extend(self._declare_list(header["results"]))
         self.function.parameters.extend(self._declare_list(header["parameters"]))
         self._directives(header["directives"])
+        for name, statement in module.shared.items():
+            if self.function.is_entry and re.search(rf"(?<![\w$]){re.escape(name)}(?![\w$])", body):
+                self._declare(statement)
         self._raw = []
         self._body(body)
         # Operands are resolved last: a branch may go forward.
