@@ -12,6 +12,7 @@ import functools
 import pathlib
 from dataclasses import dataclass, field
 
+import launch_parameters
 import numpy as np
 import ptx
 
@@ -82,18 +83,23 @@ class Launch:
 
 @dataclass
 class InterpretingDriver:
-    """The driver. `memory` is what kernels may touch, and checks each access.
+    """The driver.
 
     Attributes:
+      memory: what kernels may touch; each access is checked. None: what the parameters of a launch point to, at the
+        sizes that they say.
       compute_capability: what the device claims to be. No cubin is for it by default, so the PTX is loaded.
       launches: all launches so far.
       calls: names of the functions called so far.
       fail: the code that a function returns instead of doing anything, by its name.
-      replaced: PTX to run instead of the embedded one, by kernel; for mutants.
+      interprets: whether kernels are run.
+      mutate: a function of PTX and a kernel's name that gives other PTX, for tests of the tests.
+      images: what was loaded: PTX, or the first bytes of a cubin.
+      counts: how many threads executed each instruction.
       error: what the interpreter raised in a launch; `raise_error` raises it.
     """
 
-    memory: ptx.Memory
+    memory: ptx.Memory | None = None
     compute_capability: tuple[int, int] = (7, 0)
     interprets: bool = True
     launches: list[Launch] = field(default_factory=list)
@@ -177,8 +183,14 @@ class InterpretingDriver:
         kernel = _kernel(text, name)
         given = [ctypes.string_at(parameters[i], p.size) for i, p in enumerate(kernel.parameters)]
         self.launches.append(Launch(name, gx, bx, given[0]))
-        if self.interprets:
-            ptx.launch(kernel, (gx, gy, gz), (bx, by, bz), given, self.memory, shared, counts=self.counts)
+        if not self.interprets:
+            return
+        memory = self.memory
+        if memory is None:
+            memory = ptx.Memory()
+            for address, size in launch_parameters.parse(name, given[0]).regions().items():
+                memory.add(address, size)
+        ptx.launch(kernel, (gx, gy, gz), (bx, by, bz), given, memory, shared, counts=self.counts)
 
     def _cuMemsetD8Async(self, address, value, size, stream):
         ctypes.memset(address, value, size)

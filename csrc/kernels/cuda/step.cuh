@@ -119,6 +119,7 @@ __device__ __forceinline__ void Prepare(const StepParameters& p, const Chunk& ch
     prepared->rule =
         R::Prepare(prepared->hyperparameters, static_cast<double>(updates + 1), prepared->next_scalars, Narrow<V>());
     if constexpr (HasTrustRatio<R>::kValue) {
+      prepared->ratio = static_cast<V>(0);
       if (p.phase == Phase::kMove && p.num_tensors > 0) {
         const Sums sums = Global<const Sums>(p.trust_sums)[p.first_tensor + chunk.tensor];
         prepared->ratio = R::Ratio(prepared->rule, static_cast<V>(sqrt(sums.first)), static_cast<V>(sqrt(sums.second)));
