@@ -98,7 +98,7 @@ class Minimizer:
         return self._run(num_steps, seed)
 
     def run_once(self, num_steps, seed=None):
-        """As a call, for a minimizer that will not be called again: traces for this `num_steps` only, which is quicker."""
+        """As a call, of a minimizer that is called once: traces for this `num_steps` only, which is quicker."""
         return self._run(num_steps, seed, once=True)
 
     def _run(self, num_steps, seed, once=False):
