@@ -106,10 +106,9 @@ class StepParameters(ctypes.Structure):
             add(copy.to, copy.bytes)
             add(copy.source, copy.bytes)
         chunks = self.first_chunk + sum(-(-t["size"] // self.chunk) for t in tensors)
-        if self.gradient_sums != self.chunk_sums or self.trust_sums != self.gradient_sums:
-            add(self.chunk_sums, chunks * SUMS_BYTES)
-            add(self.gradient_sums, self.num_step_tensors * SUMS_BYTES)
-            add(self.trust_sums, self.num_step_tensors * SUMS_BYTES)
+        add(self.chunk_sums, chunks * SUMS_BYTES)
+        add(self.gradient_sums, self.num_step_tensors * SUMS_BYTES)
+        add(self.trust_sums, self.num_step_tensors * SUMS_BYTES)
         add(self.tickets, 4 * (1 + self.num_tensors))
         return regions
 

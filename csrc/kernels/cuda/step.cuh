@@ -118,15 +118,15 @@ __device__ __forceinline__ void Prepare(const StepParameters& p, const Chunk& ch
     for (int i = 0; i < kMaxScalars; ++i) prepared->next_scalars[i] = prepared->scalars[kRuleScalar + i];
     prepared->rule =
         R::Prepare(prepared->hyperparameters, static_cast<double>(updates + 1), prepared->next_scalars, Narrow<V>());
-    if constexpr (HasTrustRatio<R>::kValue) {
-      prepared->ratio = static_cast<V>(0);
-      if (p.phase == Phase::kMove && p.num_tensors > 0) {
-        const Sums sums = Global<const Sums>(p.trust_sums)[p.first_tensor + chunk.tensor];
-        prepared->ratio = R::Ratio(prepared->rule, static_cast<V>(sqrt(sums.first)), static_cast<V>(sqrt(sums.second)));
-      }
-    }
   }
   __syncthreads();
+  if constexpr (HasTrustRatio<R>::kValue) {
+    if (threadIdx.x == 0 && p.phase == Phase::kMove && p.num_tensors > 0) {
+      const Sums sums = Global<const Sums>(p.trust_sums)[p.first_tensor + chunk.tensor];
+      prepared->ratio = R::Ratio(prepared->rule, static_cast<V>(sqrt(sums.first)), static_cast<V>(sqrt(sums.second)));
+    }
+    __syncthreads();
+  }
 }
 
 // A rule and what surrounds it, on `Elements<T, kSize>`.
@@ -330,7 +330,10 @@ __device__ __forceinline__ void Step(const StepParameters& p) {
   // Copies, in registers.
   const typename R::template Prepared<V> c = prepared.rule;
   const Around<V> around = prepared.around;
-  const V ratio = prepared.ratio;
+  V ratio{};
+  if constexpr (HasTrustRatio<R>::kValue) {
+    if (p.phase == Phase::kMove && p.num_tensors > 0) ratio = prepared.ratio;
+  }
   const auto worker = [&](const auto& at) {
     constexpr int kSize = sizeof at.Load(0) / sizeof(T);
     return Worker<R, T, kSize, kAround>{p, chunk, c, around, ratio};
