@@ -118,7 +118,7 @@ class FusedStepGpuOp : public OpKernel {
   // The tickets, zeroed at the first step on the stream of the device.
   absl::Status Tickets(OpKernelContext* ctx, uint64_t* tickets) {
     const tensorflow::mutex_lock lock(mutex_);
-    if (!tickets_.IsInitialized()) {
+    if (tickets_.NumElements() == 0) {
       Tensor fresh;
       TF_RETURN_IF_ERROR(ctx->allocate_temp(tensorflow::DT_INT32, TensorShape({cuda::kNumTickets}), &fresh));
       TF_RETURN_IF_ERROR(DriverStatus(name(), cuda::ZeroTickets(StreamOf(ctx), Address(fresh.data()))));
