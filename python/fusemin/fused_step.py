@@ -10,7 +10,6 @@ import tensorflow as tf
 from fusemin import _build
 from fusemin.optimizers import FusedUpdate
 
-
 # Where among the hyperparameters the op takes the count of iterations as a value.
 _COUNT_POSITION = -1
 
