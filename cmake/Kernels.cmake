@@ -20,6 +20,7 @@ set(isa_avx512_flags -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd -mfma
 add_library(fusemin_kernels STATIC
   ${KERNELS_SOURCE}/kernels/cpu/isa.cc
   ${KERNELS_SOURCE}/kernels/cpu/run.cc
+  ${KERNELS_SOURCE}/kernels/slices.cc
   ${KERNELS_BINARY}/registry.cc)
 target_include_directories(fusemin_kernels PUBLIC ${KERNELS_SOURCE})
 target_compile_options(fusemin_kernels PRIVATE -Wall -Wextra)

@@ -32,10 +32,10 @@ struct Adadelta {
                        narrow(Constant(step, 1.0) - hyperparameters[1]), narrow(hyperparameters[2])};
   }
 
-  template <class V>
-  static FUSEMIN_HOST_DEVICE void Update(const Prepared<V>& c, V gradient, V& param, V* slots) {
+  template <class V, class G>
+  static FUSEMIN_HOST_DEVICE void Update(const Prepared<V>& c, G gradient, V& param, V* slots) {
     slots[0] = slots[0] * c.rho + gradient * gradient * c.one_minus_rho;
-    const V displacement = Sqrt(slots[1] + c.epsilon) * gradient / Sqrt(slots[0] + c.epsilon);
+    const auto displacement = Sqrt(slots[1] + c.epsilon) * gradient / Sqrt(slots[0] + c.epsilon);
     slots[1] = slots[1] * c.rho + displacement * displacement * c.one_minus_rho;
     param = param - displacement * c.learning_rate;
   }

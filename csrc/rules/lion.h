@@ -29,8 +29,8 @@ struct Lion {
                        narrow(hyperparameters[2]), narrow(one - hyperparameters[2])};
   }
 
-  template <class V>
-  static FUSEMIN_HOST_DEVICE void Update(const Prepared<V>& c, V gradient, V& param, V* slots) {
+  template <class V, class G>
+  static FUSEMIN_HOST_DEVICE void Update(const Prepared<V>& c, G gradient, V& param, V* slots) {
     param = param - Sign(slots[0] * c.beta_1 + gradient * c.one_minus_beta_1) * c.learning_rate;
     slots[0] = slots[0] * c.beta_2 + gradient * c.one_minus_beta_2;
   }

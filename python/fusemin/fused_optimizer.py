@@ -127,7 +127,7 @@ def fuse(optimizer):
     loaded, copied or made from the config is not fused: call `fuse` again.
 
     At each step the op is used if it can be, or else the optimizer's own method, with the same result: for an option
-    or an optimizer that is not fused, a gradient that is sparse or None, in a `tf.distribute` strategy, or where XLA
+    or an optimizer that is not fused, a gradient that is None, in a `tf.distribute` strategy, or where XLA
     compiles. `fusemin.explain(optimizer, variables)` and the debug log of the logger "fusemin" say which, and why.
 
     Args:

@@ -20,6 +20,38 @@ struct Narrow {
   V operator()(double x) const { return static_cast<V>(x); }
 };
 
+// A gradient that is the sum of several slices of a row, where the optimizer takes the square, or the magnitude, of
+// each slice and adds up those. A rule that scales it before it squares it gets the sum of the squares of the scaled
+// slices.
+template <class V>
+struct SeparateSlices {
+  V sum, squares, magnitudes;
+
+  operator V() const { return sum; }  // NOLINT: a rule that takes the value means the sum.
+};
+
+template <class V>
+FUSEMIN_HOST_DEVICE SeparateSlices<V> operator*(SeparateSlices<V> x, V factor) {
+  return {x.sum * factor, x.squares * (factor * factor), x.magnitudes * Abs(factor)};
+}
+template <class V>
+FUSEMIN_HOST_DEVICE SeparateSlices<V> operator*(V factor, SeparateSlices<V> x) {
+  return {factor * x.sum, x.squares * (factor * factor), x.magnitudes * Abs(factor)};
+}
+template <class V>
+FUSEMIN_HOST_DEVICE SeparateSlices<V> operator/(SeparateSlices<V> x, V divisor) {
+  return {x.sum / divisor, x.squares / (divisor * divisor), x.magnitudes / Abs(divisor)};
+}
+// Of a gradient with itself: no rule multiplies two.
+template <class V>
+FUSEMIN_HOST_DEVICE V operator*(SeparateSlices<V> x, SeparateSlices<V> /*same*/) {
+  return x.squares;
+}
+template <class V>
+FUSEMIN_HOST_DEVICE V Abs(SeparateSlices<V> x) {
+  return x.magnitudes;
+}
+
 // Whether a rule has `Direction` and `Ratio` instead of an `Update` of the parameter.
 template <class R, class = void>
 struct HasTrustRatio {
@@ -47,16 +79,13 @@ struct Loops {
   // A segment's memory, typed and in local variables, from which the compiler knows that no store changes it.
   struct Memory {
     explicit Memory(const Segment& segment)
-        : gradient(static_cast<const T*>(segment.gradient)),
-          param_in(static_cast<const T*>(segment.param_in)),
-          param_out(static_cast<T*>(segment.param_out)) {
+        : param_in(static_cast<const T*>(segment.param_in)), param_out(static_cast<T*>(segment.param_out)) {
       for (int k = 0; k < kSlots; ++k) {
         slot_in[k] = static_cast<const T*>(segment.slot_in[k]);
         slot_out[k] = static_cast<T*>(segment.slot_out[k]);
       }
     }
 
-    const T* gradient;
     const T* param_in;
     T* param_out;
     const T* slot_in[kSlots + 1];
@@ -69,7 +98,38 @@ struct Loops {
     return c;
   }
 
+  // Element i of a gradient.
+  struct Dense {
+    explicit Dense(const Segment& segment) : gradient(static_cast<const T*>(segment.gradient)) {}
+    Value operator[](int64_t i) const { return Number<T>::Load(gradient[i]); }
+
+    const T* gradient;
+  };
+  struct Separate {
+    Separate(const PowerSums& sums, int64_t begin)
+        : sum(static_cast<const Value*>(sums.sum)),
+          squares(static_cast<const Value*>(sums.squares)),
+          magnitudes(static_cast<const Value*>(sums.magnitudes)),
+          begin(begin) {}
+    SeparateSlices<Value> operator[](int64_t i) const {
+      return {sum[i - begin], squares[i - begin], magnitudes[i - begin]};
+    }
+
+    const Value *sum, *squares, *magnitudes;
+    int64_t begin;
+  };
+
   static void Update(const PreparedStep& prepared, const Segment& segment, int64_t begin, int64_t end) {
+    UpdateBy(prepared, segment, Dense(segment), begin, end);
+  }
+  static void UpdateSeparate(const PreparedStep& prepared, const Segment& segment, const PowerSums& gradient,
+                             int64_t begin, int64_t end) {
+    UpdateBy(prepared, segment, Separate(gradient, begin), begin, end);
+  }
+
+  template <class Gradient>
+  static FUSEMIN_HOST_DEVICE void UpdateBy(const PreparedStep& prepared, const Segment& segment,
+                                           const Gradient gradient, int64_t begin, int64_t end) {
     const Prepared c = Unpack(prepared);
     const Memory at(segment);
     FUSEMIN_INDEPENDENT
@@ -77,7 +137,7 @@ struct Loops {
       Value slots[kSlots + 1];
       for (int k = 0; k < kSlots; ++k) slots[k] = Number<T>::Load(at.slot_in[k][i]);
       Value param = Number<T>::Load(at.param_in[i]);
-      R::Update(c, Number<T>::Load(at.gradient[i]), param, slots);
+      R::Update(c, gradient[i], param, slots);
       at.param_out[i] = Number<T>::Store(param);
       for (int k = 0; k < kSlots; ++k) at.slot_out[k][i] = Number<T>::Store(slots[k]);
     }
@@ -88,6 +148,16 @@ struct Loops {
 
   static void UpdateSlots(const PreparedStep& prepared, const Segment& segment, int64_t begin, int64_t end,
                           TrustSums* sums) {
+    UpdateSlotsBy(prepared, segment, Dense(segment), begin, end, sums);
+  }
+  static void UpdateSlotsSeparate(const PreparedStep& prepared, const Segment& segment, const PowerSums& gradient,
+                                  int64_t begin, int64_t end, TrustSums* sums) {
+    UpdateSlotsBy(prepared, segment, Separate(gradient, begin), begin, end, sums);
+  }
+
+  template <class Gradient>
+  static FUSEMIN_HOST_DEVICE void UpdateSlotsBy(const PreparedStep& prepared, const Segment& segment,
+                                                const Gradient gradient, int64_t begin, int64_t end, TrustSums* sums) {
     const Prepared c = Unpack(prepared);
     const Memory at(segment);
     double param_lanes[kLanes] = {}, direction_lanes[kLanes] = {};
@@ -98,7 +168,7 @@ struct Loops {
         Value slots[kSlots + 1];
         for (int k = 0; k < kSlots; ++k) slots[k] = Number<T>::Load(at.slot_in[k][i]);
         const Value param = Number<T>::Load(at.param_in[i]);
-        R::UpdateSlots(c, Number<T>::Load(at.gradient[i]), slots);
+        R::UpdateSlots(c, gradient[i], slots);
         for (int k = 0; k < kSlots; ++k) {
           at.slot_out[k][i] = Number<T>::Store(slots[k]);
           slots[k] = Number<T>::Load(at.slot_out[k][i]);
@@ -130,9 +200,9 @@ struct Loops {
 
   static constexpr RuleKernels Kernels() {
     if constexpr (HasTrustRatio<R>::kValue) {
-      return {Prepare, nullptr, UpdateSlots, Move};
+      return {Prepare, nullptr, UpdateSlots, Move, nullptr, UpdateSlotsSeparate};
     } else {
-      return {Prepare, Update, nullptr, nullptr};
+      return {Prepare, Update, nullptr, nullptr, UpdateSeparate, nullptr};
     }
   }
 };

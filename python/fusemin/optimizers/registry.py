@@ -70,12 +70,20 @@ def find_fallback_reason(optimizer, variables: list[tf.Variable]) -> str | None:
             return f"variable '{variable.name}' is a {type(variable).__name__}, not a resource variable"
         if variable.dtype not in FUSED_DTYPES:
             return f"variable '{variable.name}' is of {variable.dtype.name}"
-    if len({v.dtype for v in variables}) > 1:
-        # An op is of one dtype, and these are decided over all gradients.
-        if getattr(inner, "global_clipnorm", None):
-            return "global_clipnorm is over variables of several dtypes"
-        if inner is not optimizer:
-            return f"the loss scale of {name} is over variables of several dtypes"
+    if len({v.dtype for v in variables}) > 1 and getattr(inner, "global_clipnorm", None):
+        # Stock fails: it has no sum of norms of several dtypes.
+        return "global_clipnorm is over variables of several dtypes"
+    return None
+
+
+def find_sparse_reason(optimizer, variables: list) -> str | None:
+    """Why the op cannot stand in for an optimizer without a fallback reason where the gradients of these variables are
+    sparse; None if it can. The variables are as their user knows them."""
+    family = find_family(optimizer)
+    for variable in variables:
+        option = family.unsupported_sparse(optimizer, variable)
+        if option:
+            return f"{type(optimizer).__name__} uses {option}, which stock refuses with a sparse gradient"
     return None
 
 
@@ -113,4 +121,5 @@ def bind(optimizer, variables: list[tf.Variable]) -> FusedUpdate:
             }.items()
         },
         surroundings=family.surroundings(optimizer, variables),
+        sparse=family.sparse(optimizer, adapter),
     )

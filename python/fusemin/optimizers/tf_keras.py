@@ -59,6 +59,9 @@ class TfKeras(Family):
             return "a DTensor mesh"
         return None
 
+    def unsupported_sparse(self, optimizer, variable):
+        return None
+
     def surroundings(self, optimizer, variables):
         options = clipping_options(optimizer)
         decays, averages = [], []
