@@ -133,8 +133,9 @@ class FusedStepOp : public OpKernel {
     const bool taken_place =
         cpu::RunStep(step, segments.data(), a_.num_params, workers.num_threads, IntraOpPool(workers));
     if (taken_place) {
-      if (step.options.applies) {
-        for (int k = 0; k < a_.rule->num_scalars; ++k) scalars[k].Store(scalar_values[k]);
+      // Also where they stay: what they are stored to may be new memory.
+      for (int k = 0; k < a_.rule->num_scalars; ++k) {
+        scalars[k].Store(step.options.applies ? scalar_values[k] : scalars[k].value);
       }
       iterations.Store(iterations.value + 1);
     }

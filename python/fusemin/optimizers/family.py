@@ -36,8 +36,8 @@ class SparseUpdate:
     """What stock does with a sparse gradient.
 
     Attributes:
-      rows: the rows of the variable that the rule is applied to: every one, with a gradient of 0 where there is no slice;
-        every one of the slots, but only rows with slices move; or only rows with slices.
+      rows: the rows of the variable that the rule is applied to: every one, with a gradient of 0 where there is no
+        slice; every one of the slots, but only rows with slices move; or only rows with slices.
       rule: the rule, where it is not that of dense gradients.
       separate_duplicates: whether the square and the magnitude of a gradient of several slices are the sums of theirs.
     """

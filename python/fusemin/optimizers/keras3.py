@@ -87,8 +87,8 @@ class Keras3(Family):
         return "loss_scale_factor" if self.inner(optimizer).loss_scale_factor is not None else None
 
     def sparse(self, optimizer, adapter):
-        # Keras sums slices of one row only where a dense tensor meets them: a square or magnitude comes before. Clipping
-        # by the global norm is an operator `*`, which makes the gradient dense at once.
+        # Keras sums slices of one row only where a dense tensor meets them: a square or magnitude comes before. But
+        # clipping by the global norm is an operator `*`, which makes the gradient dense at once.
         inner = self.inner(optimizer)
         clips_globally = "global_clipnorm" in clipping_options(inner)
         return dataclasses.replace(adapter.sparse(inner), separate_duplicates=not clips_globally)
