@@ -10,7 +10,7 @@ from rich.table import Table
 
 from fusemin import optimizers
 from fusemin.arguments import as_variable_list, check_optimizer, check_variables, unwrap_variable
-from fusemin.fused_optimizer import is_fused
+from fusemin.fused_optimizer import inner_optimizers, is_fused
 
 
 class Row(NamedTuple):
@@ -91,12 +91,12 @@ def explain(optimizer, variables) -> Explanation:
     check_variables(variables)
     reason = optimizers.find_fallback_reason(optimizer, variables)
     rule = None if reason else optimizers.rule_name(optimizer)
-    inner = getattr(optimizer, "inner_optimizer", None)
-    if reason and is_fused(inner):
-        inner_reason = optimizers.find_fallback_reason(inner, variables)
-        reason += f"; its inner {type(inner).__name__}: " + (
-            inner_reason or f"fused, rule '{optimizers.rule_name(inner)}'"
-        )
+    for inner in inner_optimizers(optimizer) if reason else ():
+        if is_fused(inner):
+            inner_reason = optimizers.find_fallback_reason(inner, variables)
+            reason += f"; its inner {type(inner).__name__}: " + (
+                inner_reason or f"fused, rule '{optimizers.rule_name(inner)}'"
+            )
     groups: dict[tuple[tf.DType, str], list[str]] = {}
     for variable in variables:
         groups.setdefault((variable.dtype, variable.device), []).append(variable.name)

@@ -43,10 +43,9 @@ def test_fused_and_stock_steps_can_alternate(family):
     stock, fused = Loop(family.adam(0.1)), Loop(fusemin.fuse(family.adam(0.1)))
     for loop in (stock, fused):
         loop.take(3)
-        # A gradient of another dtype is nothing that the op knows; the step is stock's.
+        # A gradient of NumPy is nothing that the op knows; the step is stock's.
         x, y = loop.variables
-        half = tf.IndexedSlices(tf.ones([1, 2]), tf.constant([1]), tf.constant([2, 2], tf.int64))
-        loop.optimizer.apply_gradients([(half, x), (tf.ones([3], tf.float64), y)])
+        loop.optimizer.apply_gradients([(np.full([2, 2], 0.5, np.float32), x), (tf.ones([3], tf.float64), y)])
         loop.take(3)
     assert_same(fused.values(), stock.values())
 
@@ -171,9 +170,12 @@ def test_python_learning_rate_is_called_at_each_step(make):
 # Each: what is done to a pair (gradient of x, x), and what the reason says.
 _UNKNOWN = {
     "none": (lambda g, x: (None, x), "is None"),
-    "sparse": (
-        lambda g, x: (tf.IndexedSlices(tf.ones([2, 2]), tf.constant([1, 1]), tf.constant([2, 2], tf.int64)), x),
-        "is sparse",
+    "slices of another dtype": (
+        lambda g, x: (
+            tf.IndexedSlices(tf.ones([2, 2], tf.float64), tf.constant([1, 1]), tf.constant([2, 2], tf.int64)),
+            x,
+        ),
+        "is of float64",
     ),
     "numpy": (lambda g, x: (np.ones([2, 2], np.float32), x), "is a ndarray"),
     "dtype": (lambda g, x: (tf.cast(g, tf.float64), x), "is of float64"),

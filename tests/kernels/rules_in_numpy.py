@@ -221,11 +221,12 @@ def adagrad(h, step, gradient, param, accumulator):
     return [param - V(h["learning_rate"]) * gradient / root, accumulator]
 
 
-def adadelta(h, step, gradient, param, squares, displacements):
+def adadelta(h, step, gradient, param, squares, displacements, by_difference=False):
     """keras.optimizers.Adadelta, ResourceApplyAdadelta."""
     V = _number_type(param)
     rho, complement, epsilon = V(h["rho"]), V(1 - h["rho"]), V(h["epsilon"])
-    squares = rho * squares + complement * np.square(gradient)
+    decayed = squares + V(h["rho"] - 1) * squares if by_difference else rho * squares
+    squares = decayed + complement * np.square(gradient)
     displacement = np.sqrt(displacements + epsilon) * gradient / np.sqrt(squares + epsilon)
     displacements = rho * displacements + complement * np.square(displacement)
     return [param - V(h["learning_rate"]) * displacement, squares, displacements]
@@ -316,6 +317,15 @@ def lion(h, step, gradient, param, m):
     V = _number_type(param)
     direction = np.sign(m * V(h["beta_1"]) + gradient * V(1 - h["beta_1"]))
     return [param - V(h["learning_rate"]) * direction, m * V(h["beta_2"]) + gradient * V(1 - h["beta_2"])]
+
+
+def lion_buffered(h, step, gradient, param, m):
+    """tf_keras.optimizers.Lion with a sparse gradient."""
+    V = _number_type(param)
+    beta_1, beta_2 = V(h["beta_1"]), V(h["beta_2"])
+    m = m * beta_1 + gradient * V(1 - h["beta_1"])
+    param = param - V(h["learning_rate"]) * np.sign(m)
+    return [param, m * beta_2 / beta_1 + gradient * (V(1) - beta_2 / beta_1)]
 
 
 def _momentum_displacement(h, t):
@@ -468,6 +478,7 @@ RULES: dict[str, Row] = {
     ),
     "adagrad": Row(adagrad, _ADAGRAD, {"accumulator": POSITIVE}, displacement=_steps(_adagrad_length)),
     # Its first step from zero slots is of the size of epsilon.
+    "adadelta_by_difference": Row(partial(adadelta, by_difference=True), _ADADELTA, _ADADELTA_SLOTS),
     "adadelta": Row(adadelta, _ADADELTA, _ADADELTA_SLOTS),
     # Without penalties it is Adagrad: McMahan 2011.
     "ftrl": Row(ftrl, _FTRL, _FTRL_SLOTS, displacement=_steps(_adagrad_length)),
@@ -475,6 +486,12 @@ RULES: dict[str, Row] = {
     "ftrl_kernel": Row(ftrl_kernel, _FTRL, _FTRL_SLOTS, rounded=True, displacement=_steps(_adagrad_length)),
     "ftrl_power_kernel": Row(
         _by_power(ftrl_kernel), _FTRL, _FTRL_SLOTS, rounded=True, displacement=_steps(_adagrad_length)
+    ),
+    "lion_buffered": Row(
+        lion_buffered,
+        {"learning_rate": RATE, "beta_1": DECAY, "beta_2": DECAY},
+        {"momentum": SIGNED},
+        displacement=_steps(_one),
     ),
     "lion": Row(
         lion, {"learning_rate": RATE, "beta_1": DECAY, "beta_2": DECAY}, {"momentum": SIGNED}, displacement=_steps(_one)

@@ -94,7 +94,8 @@ _ADAPTERS = {
             "l2_shrinkage": _hyper(o, "_l2_shrinkage_regularization_strength"),
             "beta": 0.0,
         },
-        sparse=_touched,
+        # With sparse gradients the kernels are of the form that Keras has.
+        sparse=lambda o: SparseUpdate("touched", rule=_ftrl_rule(o).replace("_kernel", "")),
     ),
 }
 
@@ -104,7 +105,17 @@ class CompatV1(Family):
     module = "tensorflow.python.training"
     adapters = _ADAPTERS
     options = ()
-    hooks = frozenset({"apply_gradients", "_apply_dense", "_resource_apply_dense", "_prepare", "_finish"})
+    hooks = frozenset(
+        {
+            "apply_gradients",
+            "_apply_dense",
+            "_resource_apply_dense",
+            "_resource_apply_sparse",
+            "_resource_apply_sparse_duplicate_indices",
+            "_prepare",
+            "_finish",
+        }
+    )
 
     def library_class(self, optimizer):
         # The module prefix holds much besides optimizers.

@@ -114,7 +114,8 @@ _ADAPTERS = {
             "l2_shrinkage": through_float32(o._l2_shrinkage_regularization_strength),
             "beta": _hyper(o, "beta"),
         },
-        sparse=_touched,
+        # With sparse gradients the kernels are of the form that Keras has.
+        sparse=lambda o: SparseUpdate("touched", rule=_ftrl_rule(o).replace("_kernel", "")),
     ),
 }
 
@@ -132,6 +133,8 @@ class TfKerasLegacy(Family):
             "_transform_gradients",
             "_transform_unaggregated_gradients",
             "_resource_apply_dense",
+            "_resource_apply_sparse",
+            "_resource_apply_sparse_duplicate_indices",
             "_prepare",
             "_prepare_local",
             "_decayed_lr",

