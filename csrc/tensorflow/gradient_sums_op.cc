@@ -2,9 +2,9 @@
 #include <vector>
 
 #include "kernels/cpu/run.h"
+#include "kernels/cpu/workers.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/tensor.h"
-#include "tensorflow/intra_op_pool.h"
 #include "tensorflow/step_attributes.h"
 
 namespace fusemin {
@@ -32,9 +32,9 @@ class GradientSumsOp : public OpKernel {
     Tensor* out = nullptr;
     OP_REQUIRES_OK(ctx, ctx->allocate_output(0, tensorflow::TensorShape({2}), &out));
     std::string ignored;
-    const auto& workers = *ctx->device()->tensorflow_cpu_worker_threads();
+    const int num_threads = ctx->device()->tensorflow_cpu_worker_threads()->num_threads;
     const cpu::GradientSums sums = cpu::SumGradients(dtype_, cpu::ChosenIsa(&ignored), segments.data(),
-                                                     ctx->num_inputs(), workers.num_threads, IntraOpPool(workers));
+                                                     ctx->num_inputs(), num_threads, cpu::RunOnWorkers);
     out->flat<double>()(0) = sums.squares;
     out->flat<double>()(1) = sums.not_finite;
   }
