@@ -102,6 +102,20 @@ def test_embeddings_have_sparse_gradients(library):
             assert not check_fit(library, make, same=assert_close, layers=layers, inputs=inputs, **options)
 
 
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_embeddings_in_mixed_precision(policy):
+    """In float16 Keras looks whether every slice is finite, and the inner optimizer is fused."""
+    keras.config.set_dtype_policy(policy)
+    try:
+        layers = keras.layers
+        made = lambda _: [layers.Input([4]), layers.Embedding(10, 3), layers.Flatten(), layers.Dense(1)]  # noqa: E731
+        inputs = np.random.default_rng(1).integers(0, 10, (48, 4))
+        reasons = check_fit(keras, lambda: keras.optimizers.Adam(0.01), same=assert_close, layers=made, inputs=inputs)
+        assert not [r for r in reasons if "LossScale" not in r]
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
 @pytest.mark.parametrize("chosen_by", ["map", "function"])
 def test_multi_optimizer(chosen_by):
     """Its inner optimizers are fused, each for its variables; where a function chooses them, once it is built."""

@@ -4,45 +4,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from fused_runs import FAMILIES, assert_close, assert_same, debug_log, each_family, legacy, to_numpy, v1, variables_of
+from fused_runs import FAMILIES, Lookup, assert_close, assert_same, debug_log, each_family, legacy, v1, variables_of
 
 import fusemin
 
 each_mode = pytest.mark.parametrize("in_graph", [False, True], ids=["eager", "function"])
-INDICES = [2, 0, 2, 5, 2]
-
-
-class Lookup:
-    """An embedding, a vector that is looked up too, and a dense variable, in a loop of steps of their own."""
-
-    def __init__(self, optimizer, in_graph=False, index_dtype=tf.int32):
-        self.optimizer = optimizer
-        self.table = tf.Variable(tf.reshape(tf.range(24, dtype=tf.float32) / 8 - 1, [8, 3]), name="table")
-        self.vector = tf.Variable(tf.range(8, dtype=tf.float64) / 4, name="vector")
-        self.dense = tf.Variable([1.0, -2.0, 0.5], name="dense")
-        self.variables = [self.table, self.vector, self.dense]
-        self.indices = tf.constant(INDICES, index_dtype)
-        self.step = tf.function(self.step_as_is) if in_graph else self.step_as_is
-
-    def gradients(self):
-        with tf.GradientTape() as tape:
-            rows = tf.gather(self.table, self.indices) * self.dense
-            picked = tf.gather(self.vector, self.indices[:2])
-            loss = tf.reduce_sum(rows**2) + tf.cast(tf.reduce_sum((picked - 1) ** 2), tf.float32)
-        gradients = tape.gradient(loss, self.variables)
-        assert [isinstance(g, tf.IndexedSlices) for g in gradients] == [True, True, False]
-        return gradients
-
-    def step_as_is(self):
-        self.optimizer.apply_gradients(list(zip(self.gradients(), self.variables, strict=True)))
-
-    def take(self, num_steps):
-        for _ in range(num_steps):
-            self.step()
-        return self
-
-    def values(self):
-        return [to_numpy(v) for v in [*self.variables, *variables_of(self.optimizer)]]
 
 
 @each_family
