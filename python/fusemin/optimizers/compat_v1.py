@@ -105,6 +105,7 @@ class CompatV1(Family):
     module = "tensorflow.python.training"
     adapters = _ADAPTERS
     options = ()
+    sparse_except = ("constraints",)
     hooks = frozenset(
         {
             "apply_gradients",

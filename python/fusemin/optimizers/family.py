@@ -101,6 +101,7 @@ class Family(abc.ABC):
       module: prefix of the modules that define its optimizers.
       adapters: by class name.
       options: what may surround a rule, as users call it, and is fused.
+      sparse_except: which of these stock refuses with a sparse gradient.
       hooks: the methods that make up a step. A subclass that overrides one of them is not what the rule computes.
     """
 
@@ -108,6 +109,7 @@ class Family(abc.ABC):
     module: str
     adapters: Mapping[str, Adapter]
     options: tuple[str, ...]
+    sparse_except: tuple[str, ...]
     hooks: frozenset[str]
 
     def library_class(self, optimizer) -> type | None:

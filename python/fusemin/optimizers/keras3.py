@@ -45,6 +45,7 @@ class Keras3(Family):
         "LossScaleOptimizer",
         "constraints",
     )
+    sparse_except = ("loss_scale_factor",)
     hooks = frozenset(
         {
             "apply",

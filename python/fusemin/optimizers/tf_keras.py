@@ -36,6 +36,7 @@ class TfKeras(Family):
     module = "tf_keras.src.optimizers"
     adapters = _ADAPTERS
     options = ("clipvalue", "clipnorm", "global_clipnorm", "weight_decay", "use_ema", "constraints")
+    sparse_except = ()
     hooks = frozenset(
         {
             "apply_gradients",

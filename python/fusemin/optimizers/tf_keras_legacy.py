@@ -125,6 +125,7 @@ class TfKerasLegacy(Family):
     module = "tf_keras.src.optimizers.legacy"
     adapters = _ADAPTERS
     options = ("clipvalue", "clipnorm", "global_clipnorm", "decay", "constraints")
+    sparse_except = ("constraints",)
     hooks = frozenset(
         {
             "apply_gradients",
