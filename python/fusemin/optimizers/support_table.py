@@ -17,7 +17,7 @@ def support_table() -> str:
         return ", ".join(f"`{name}`" for name in names)
 
     def sparse(family):
-        return f"fused, but with {options(family.sparse_except)}" if family.sparse_except else "fused"
+        return f"fused, except with {options(family.sparse_except)}" if family.sparse_except else "fused"
 
     rows = [
         ["optimizer", *(f"`{family.name}`" for family in columns)],
