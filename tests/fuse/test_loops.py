@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from fused_runs import FAMILIES, Loop, assert_same, debug_log, each_family, legacy, to_numpy, v1, variables_of
+from fused_runs import (
+    FAMILIES,
+    Loop,
+    assert_close,
+    assert_same,
+    debug_log,
+    each_family,
+    legacy,
+    to_numpy,
+    v1,
+    variables_of,
+)
 
 import fusemin
 
@@ -165,6 +176,38 @@ def test_python_learning_rate_is_called_at_each_step(make):
             loop.take(1)
         runs.append(loop.values())
     assert_same(runs[1], runs[0])
+
+
+def _steps_on_variables_of_two_kinds(optimizer, in_graph):
+    """Of two dtypes; and on in `minimize`."""
+    x, y = keras.Variable([1.0, -2.0], name="x"), tf.Variable(3.0, dtype=tf.float64, name="y")
+    z = keras.Variable([[0.5]], dtype="float64", name="z")
+    variables = [x, y, z]
+
+    def loss():
+        return tf.reduce_sum(x.value**2) + tf.cast(y**2 + tf.reduce_sum(z.value), tf.float32)
+
+    def step():
+        with tf.GradientTape() as tape:
+            value = loss()
+        optimizer.apply_gradients(list(zip(tape.gradient(value, [x.value, y, z.value]), variables, strict=True)))
+
+    step = tf.function(step) if in_graph else step
+    for _ in range(5):
+        step()
+    fusemin.minimize(loss, 3, optimizer, trainable_variables=variables)
+    return [*variables, *variables_of(optimizer)]
+
+
+@each_mode
+@pytest.mark.parametrize("make", [keras.optimizers.Adam, lambda rate: keras.optimizers.SGD(rate, momentum=0.9)])
+def test_variables_of_keras_and_of_tensorflow_in_one_step(make, in_graph):
+    stock = _steps_on_variables_of_two_kinds(make(0.1), in_graph)
+    with debug_log() as log:
+        fused = _steps_on_variables_of_two_kinds(fusemin.fuse(make(0.1)), in_graph)
+    assert log.fused
+    assert not log.reasons
+    assert_close(fused, stock)
 
 
 # Each: what is done to a pair (gradient of x, x), and what the reason says.
