@@ -94,8 +94,8 @@ class OwnUpdate:
         self.apply_gradients = optimizer.apply_gradients
 
 table = tf.Variable(tf.zeros([250_000, 128]))
-for make in (tf_keras.optimizers.Adam,) if sys.argv[1] == "stock" else (keras.optimizers.Adam, tf_keras.optimizers.Adam):
-    optimizer = make(0.1)
+for library in [tf_keras] if sys.argv[1] == "stock" else [keras, tf_keras]:
+    optimizer = library.optimizers.Adam(0.1)
     loss = lambda: tf.reduce_sum(tf.gather(table, [1, 7, 1]) ** 2)
     by = OwnUpdate(optimizer) if sys.argv[1] == "stock" else optimizer
     run = fusemin.Minimizer(loss, by, trainable_variables=[table])

@@ -134,9 +134,12 @@ class Run {
     if (applies && kernels_.update == nullptr) {
       UpdateByTrustRatio();
     }
-    ForEachChunk([this, applies](int i, int64_t /*chunk*/, int64_t begin, int64_t end) {
-      UpdateChunk(segments_[i], scales_[i], applies, begin, end);
-    });
+    ForEachPiece([this](int i) { return NumPieces(i); },
+                 [this, applies](int i, int64_t /*number*/, int64_t piece) {
+                   if (IsOnlyTouched(i)) return UpdateRows(segments_[i], scales_[i], piece);
+                   UpdateChunk(segments_[i], scales_[i], applies, piece * kChunk,
+                               std::min((piece + 1) * kChunk, segments_[i].size));
+                 });
     return true;
   }
 
@@ -168,22 +171,19 @@ class Run {
     fusemin::cpu::ForEachPiece(num_tasks_, parallel_for_, num_segments_, count, work);
   }
 
-  // `work(i, chunk, begin, end)` for the chunks of the segments, which are numbered through. Of a segment that is only
-  // touched where it has slices, a chunk is some of its rows, and `work` may be called several times for one.
+  // `work(i, chunk, begin, end)` for the chunks of the segments, which are numbered through, but for those that are
+  // only touched where they have slices.
   template <class Work>
   void ForEachChunk(const Work& work) const {
-    ForEachPiece([this](int i) { return NumPieces(i); },
+    ForEachPiece([this](int i) { return IsOnlyTouched(i) ? 0 : NumChunks(segments_[i].size); },
                  [&](int i, int64_t chunk, int64_t piece) {
-                   if (IsOnlyTouched(i)) {
-                     return ForEachTouchedOf(*segments_[i].slices, piece,
-                                             [&](int64_t begin, int64_t end) { work(i, chunk, begin, end); });
-                   }
                    work(i, chunk, piece * kChunk, std::min((piece + 1) * kChunk, segments_[i].size));
                  });
   }
 
   bool IsOnlyTouched(int i) const { return !only_touched_.empty() && only_touched_[i]; }
 
+  // Chunks, or sets of rows of a segment that is only touched where it has slices.
   int64_t NumPieces(int i) const {
     if (!IsOnlyTouched(i)) return NumChunks(segments_[i].size);
     const Slices& slices = *segments_[i].slices;
@@ -192,22 +192,6 @@ class Run {
   }
 
   static int64_t RowsOfPiece(const Slices& slices) { return std::max(kChunk / slices.row_size, int64_t{1}); }
-
-  // `work(begin, end)` for the elements of the rows of a piece, at most a chunk at a time.
-  template <class Work>
-  static void ForEachTouchedOf(const Slices& slices, int64_t piece, const Work& work) {
-    const int64_t rows = static_cast<int64_t>(slices.rows.size());
-    const int64_t end = std::min((piece + 1) * RowsOfPiece(slices), rows);
-    for (int64_t row = piece * RowsOfPiece(slices); row < end;) {
-      int64_t next = row + 1;
-      while (next < end && slices.rows[next] == slices.rows[next - 1] + 1) ++next;
-      const int64_t last = (slices.rows[next - 1] + 1) * slices.row_size;
-      for (int64_t at = slices.rows[row] * slices.row_size; at < last; at += kChunk) {
-        work(at, std::min(at + kChunk, last));
-      }
-      row = next;
-    }
-  }
 
   // Whether nothing is read or written of the rows of a segment that have no slice.
   bool TouchesOnlyItsRows(const Segment& segment) const {
@@ -442,6 +426,26 @@ class Run {
       if (step_.options.weight_decay != StepOptions::kOff && seen.decays) seen.param_in = seen.param_out;
       kernels_.move(step_.prepared, seen, begin, end, std::sqrt(norms[i].param), std::sqrt(norms[i].direction));
     });
+  }
+
+  // The rows of a piece of a segment that is only touched where it has slices. A gradient that is one slice, as it
+  // came, is read where it is.
+  void UpdateRows(const Segment& segment, double scale, int64_t piece) const {
+    const Slices& slices = *segment.slices;
+    const bool as_it_came = scale == 1.0 && step_.options.clip_value == StepOptions::kOff;
+    const int64_t end = std::min((piece + 1) * RowsOfPiece(slices), static_cast<int64_t>(slices.rows.size()));
+    Segment seen = segment;
+    for (int64_t row = piece * RowsOfPiece(slices); row < end; ++row) {
+      const int64_t first = slices.rows[row] * slices.row_size, last = first + slices.row_size;
+      if (as_it_came && slices.first[row + 1] - slices.first[row] == 1) {
+        seen.gradient = At(slices.values, slices.order[slices.first[row]] * slices.row_size - first);
+        kernels_.update(step_.prepared, seen, first, last);
+        continue;
+      }
+      for (int64_t at = first; at < last; at += kChunk) {
+        ApplyRule(segment, scale, at, std::min(at + kChunk, last), nullptr);
+      }
+    }
   }
 
   void UpdateChunk(const Segment& segment, double scale, bool applies, int64_t begin, int64_t end) const {
