@@ -5,8 +5,10 @@ module again.
 """
 
 import argparse
+import logging
 import os
 import pathlib
+import sys
 import time
 
 from rich.markdown import Markdown
@@ -23,9 +25,11 @@ def _parser(names):
     return parser
 
 
-def _set_up():
+def _set_up(smoke: bool):
     """The environment of this process, and of those started from here: before TensorFlow and torch are imported."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # That a function is traced often: each rival is one of its own.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     # All that is measured runs on the CPU, also where there is a GPU.
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -33,10 +37,14 @@ def _set_up():
 
     # torch counts cores otherwise than TensorFlow and jax, which take those that the process may use.
     os.environ.setdefault("OMP_NUM_THREADS", str(num_threads()))
+    if smoke:
+        # torch's threads spin at each barrier, as is best on a machine that is free; where tests run beside others it
+        # may take milliseconds.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def main():
-    _set_up()
+    _set_up("--smoke" in sys.argv)
     from benchmarks import acceptance, machine, report
     from benchmarks.questions import QUESTIONS
 

@@ -27,7 +27,8 @@ def _whiskers(rows, scale):
 
 
 def bars(figure, rows, label, scale=1.0, columns=3):
-    """A panel of horizontal bars for each case, on a logarithmic axis; whiskers between the quartiles."""
+    """A panel of horizontal bars for each case, whiskers between the quartiles; the axis is logarithmic where the
+    values are of several orders of magnitude."""
     by_case = cases(rows)
     columns = min(columns, len(by_case))
     lines = -(-len(by_case) // columns)
@@ -41,9 +42,10 @@ def bars(figure, rows, label, scale=1.0, columns=3):
         for i, value in enumerate(values):
             text = f" {value:,.0f}" if value >= 100 else f" {value:.3g}"
             axes.annotate(text, (value, i), (0, 3), textcoords="offset points", fontsize=7)
-        axes.margins(x=0.15)
+        axes.margins(x=0.2)
         axes.tick_params(labelsize=7)
-        axes.set(xlabel=label, xscale="log")
+        far_apart = max(values) > 30 * min(values)
+        axes.set(xlabel=label, xscale="log" if far_apart else "linear")
         axes.set_title(case, fontsize=9)
         axes.invert_yaxis()
     for axes in panels[len(by_case) :]:

@@ -21,7 +21,7 @@ from benchmarks.timing import Row, Time, cases, interleave, measure, median_rati
 ONE = Quadratic("1 variable of 100", 1, (100,))
 TEN = Quadratic("10 variables of 100", 10, (100,))
 # Problems with their number of rounds.
-SIZES = {"smoke": ([(ONE, 1)]), "full": [(ONE, 7), (TEN, 7), (FIFTY, 5), (TWO_HUNDRED, 3)]}
+SIZES = {"smoke": ([(ONE, 1)]), "full": [(ONE, 7), (TEN, 5), (FIFTY, 3), (TWO_HUNDRED, 2)]}
 NUM_STEPS = 10
 # The family that new code uses, and the one whose updates are a kernel already.
 FAMILIES = ["keras", "tf_keras legacy"]

@@ -28,7 +28,7 @@ RIVAL_NAMES = DEFAULT | {
 }
 # Steps of a run, seconds of a sample, and the number of rounds.
 NUM_STEPS = {"Gaussian process": 20}
-SIZES = {"smoke": (4, 0.0, 2), "full": (500, 0.15, 9)}
+SIZES = {"smoke": (4, 0.0, 2), "full": (500, 0.15, 7)}
 
 
 def _run(size, rounds):

@@ -28,7 +28,7 @@ from benchmarks.timing import Row, cases, interleave, measure, median_ratio
 # Sizes with the steps of a run, seconds of a sample, and the number of rounds.
 SIZES = {
     "smoke": ([(1_000, 10)], 0.0, 2),
-    "full": ([(10**4, 1000), (10**5, 500), (10**6, 100), (10**7, 20), (10**8, 10)], 0.15, 9),
+    "full": ([(10**4, 1000), (10**5, 500), (10**6, 100), (10**7, 20), (10**8, 10)], 0.15, 7),
 }
 # Rivals that need as much memory again and again are left out above.
 MOST_ELEMENTS_OF_STOCK = 10**7

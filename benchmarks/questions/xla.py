@@ -45,7 +45,7 @@ EARLY_EXIT = (FIFTY, 100_000, 35, 50)
 SMOKE_EARLY_EXIT = (Quadratic("2 variables of 10", 2, (10,)), 100, 5, 10)
 
 # Workloads, the early exit, seconds of a sample, and the number of rounds.
-SIZES = {"smoke": (SMOKE_WORKLOADS, SMOKE_EARLY_EXIT, 0.0, 2), "full": (WORKLOADS, EARLY_EXIT, 0.15, 9)}
+SIZES = {"smoke": (SMOKE_WORKLOADS, SMOKE_EARLY_EXIT, 0.0, 2), "full": (WORKLOADS, EARLY_EXIT, 0.15, 7)}
 
 
 class _ConvergesAt:
