@@ -85,7 +85,9 @@ def race(question: str, problem, rivals: dict[str, Rival], num_steps, duration: 
     runners, references = {}, {}
     for name, rival in rivals.items():
         started = time.perf_counter()
-        runner = Runner(rival, problem, num_steps(rival), duration, references.get(rival.family))
+        others = next(iter(references.values()), None)
+        reference = None if rival.group == "stock" else references.get(rival.family, others)
+        runner = Runner(rival, problem, num_steps(rival), duration, reference)
         progress(f"{question}: {problem.name}: {name} is ready after {time.perf_counter() - started:.1f} s")
         if rival.group == "stock":
             references[rival.family] = runner.losses
