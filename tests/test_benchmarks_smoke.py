@@ -23,8 +23,7 @@ RIVALS = {
     "first_call": {
         f"{library}, {adam}{mode}"
         for library in ("fusemin", "tfp")
-        for adam in (ADAMS[0], ADAMS[2])
-        for mode in ("", ", jit")
+        for adam, mode in ((ADAMS[0], ""), (ADAMS[2], ""), (ADAMS[0], ", jit"))
     },
     "memory": {"fusemin", "tfp"},
     "leak": {"fusemin", "tfp"},

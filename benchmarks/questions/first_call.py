@@ -21,10 +21,10 @@ from benchmarks.timing import Row, Time, cases, interleave, measure, median_rati
 ONE = Quadratic("1 variable of 100", 1, (100,))
 TEN = Quadratic("10 variables of 100", 10, (100,))
 # Problems with their number of rounds.
-SIZES = {"smoke": ([(ONE, 1)]), "full": [(ONE, 7), (TEN, 5), (FIFTY, 3), (TWO_HUNDRED, 2)]}
+SIZES = {"smoke": ([(ONE, 1)]), "full": [(ONE, 5), (TEN, 5), (FIFTY, 3), (TWO_HUNDRED, 2)]}
 NUM_STEPS = 10
-# The family that new code uses, and the one whose updates are a kernel already.
-FAMILIES = ["keras", "tf_keras legacy"]
+# By mode, as it stands in names: the family that new code uses, and the one whose updates are a kernel already.
+FAMILIES = {"": ["keras", "tf_keras legacy"], ", jit": ["keras"]}
 
 
 def _of_minimize(library, family, jit_compile, problem) -> Time:
@@ -59,9 +59,9 @@ def _first_call(function, problem) -> Time:
 
 def _rivals():
     functions = {}
-    for mode in ("", ", jit"):
+    for mode, families in FAMILIES.items():
         for library in ("tfp", "fusemin"):
-            for family in FAMILIES:
+            for family in families:
                 name = f"{library}, {family} Adam{mode}"
                 if RIVALS[name].available():
                     functions[name] = functools.partial(_of_minimize, library, family, bool(mode))

@@ -22,7 +22,7 @@ from benchmarks.timing import Row, cases, interleave, measure, median_ratio, rat
 
 BATCH = 32
 # Epochs of a fit, rows of the data, and rounds.
-SIZES = {"smoke": (1, 64, 2), "full": (2, None, 9)}
+SIZES = {"smoke": (1, 64, 2), "full": (2, None, 15)}
 
 
 def _dense(hidden):
