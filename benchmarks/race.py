@@ -11,7 +11,6 @@ A sample is the mean over so many runs that it takes 0.1 to 0.5 s. Rounds of all
 CPU time is that of all threads: it says what a step costs where wall-clock time is shared with other processes.
 """
 
-import functools
 import gc
 import statistics
 import time
@@ -30,7 +29,7 @@ class Runner:
 
     Attributes:
       num_steps: of a run.
-      difference: how far its losses were from the reference, as a fraction of the first.
+      difference: how far its losses were from the reference, as a fraction of the first; None without one.
       losses: of the first steps.
     """
 
@@ -49,7 +48,7 @@ class Runner:
 
     def _check(self, rival, problem, exact, stock):
         reference = stock if exact is None else exact
-        self.difference = 0.0
+        self.difference = None
         if not np.all(np.isfinite(self.losses)):
             raise AssertionError(f"{rival.name} on {problem.name}: losses are not finite")
         # A loop without updates has other losses. One written by hand has other seeds, and so has XLA.
@@ -70,16 +69,25 @@ class Runner:
         return Time(wall, cpu) / (self._runs * self.num_steps)
 
 
-def race(question: str, problem, rivals: dict[str, Rival], num_steps, duration: float, rounds: int) -> list[Row]:
+def race(
+    question: str,
+    problem,
+    rivals: dict[str, Rival],
+    num_steps: int,
+    duration: float,
+    rounds: int,
+    jit_steps: int | None = None,
+) -> list[Row]:
     """Rows of seconds per step, the times of rivals that took turns.
 
     Args:
       question: for progress messages.
       problem: what is minimized.
       rivals: by name.
-      num_steps: function from a rival to the steps of a run.
+      num_steps: of a run.
       duration: seconds of a sample, about.
       rounds: number of samples.
+      jit_steps: of a run that is compiled by XLA, where they are others: its step may cost less than the call.
     """
     # Families differ in what they do with sparse gradients: each has the stock optimizer of its own as reference.
     runners, references = {}, {}
@@ -87,7 +95,8 @@ def race(question: str, problem, rivals: dict[str, Rival], num_steps, duration: 
         started = time.perf_counter()
         others = next(iter(references.values()), None)
         reference = None if rival.group == "stock" else references.get(rival.family, others)
-        runner = Runner(rival, problem, num_steps(rival), duration, reference)
+        steps = jit_steps if rival.jit and jit_steps else num_steps
+        runner = Runner(rival, problem, steps, duration, reference)
         progress(f"{question}: {problem.name}: {name} is ready after {time.perf_counter() - started:.1f} s")
         if rival.group == "stock":
             references[rival.family] = runner.losses
@@ -96,11 +105,9 @@ def race(question: str, problem, rivals: dict[str, Rival], num_steps, duration: 
     rows = []
     for name, runner in runners.items():
         walls, cpus = zip(*samples[name], strict=True)
-        facts = {
-            "CPU time, µs": 1e6 * statistics.median(cpus),
-            "steps": runner.num_steps,
-            "loss differs by": runner.difference,
-        }
+        facts = {"CPU time, µs": 1e6 * statistics.median(cpus), "steps": runner.num_steps}
+        if runner.difference is not None:
+            facts["loss differs by"] = runner.difference
         notes = {"group": rivals[name].group, "family": rivals[name].family}
         rows.append(Row(problem.name, name, "s", list(walls), facts, notes))
     gc.collect()
@@ -113,12 +120,3 @@ def compare(rows: list[Row], group: str, fact: str) -> list[Row]:
     for row in rows if best else []:
         row.facts[fact] = median_ratio(best, row)
     return rows
-
-
-def per_step(rival: Rival, default: int, jit: int) -> int:
-    """Steps of a run: many where a step is compiled, since the call itself costs more than a step."""
-    return jit if rival.jit else default
-
-
-def steps_of(default: int, jit: int):
-    return functools.partial(per_step, default=default, jit=jit)

@@ -69,7 +69,7 @@ def of_tensorflow(family: str, fused: bool, size: int, num_steps: int) -> Update
 
 
 def of_kernel(num_threads: int, size: int, num_steps: int) -> Updater:
-    """The kernel on NumPy arrays, by `fusemin._core`, which starts its threads at each step."""
+    """The kernel on NumPy arrays, by `fusemin._core`."""
     from fusemin import _core
 
     values = {

@@ -39,9 +39,7 @@ def _run(size, rounds):
     for problem in MODELS:
         num_steps = min(most_steps, NUM_STEPS.get(problem.name, most_steps))
         rivals = rivals_for(problem, RIVAL_NAMES)
-        here = race.race(
-            "models", problem, rivals, race.steps_of(num_steps, num_steps), duration, rounds or usual_rounds
-        )
+        here = race.race("models", problem, rivals, num_steps, duration, rounds or usual_rounds)
         rows += race.compare(here, "stock", "times stock")
     return rows
 

@@ -63,9 +63,7 @@ def _run(size, rounds):
     rows = []
     for problem, num_steps, names, place in workloads:
         rivals = rivals_for(problem, names)
-        here = race.race(
-            "steps", problem, rivals, race.steps_of(num_steps, num_steps), duration, rounds or usual_rounds
-        )
+        here = race.race("steps", problem, rivals, num_steps, duration, rounds or usual_rounds)
         for row in here if place else []:
             row.notes.update(panel=place[0], x=place[1])
         rows += race.compare(here, "stock", "times stock")

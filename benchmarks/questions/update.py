@@ -2,7 +2,7 @@
 
 One float32 variable with a gradient that is given and stays the same. "fusemin, op" is FusedStep in a `tf.function`:
 a `tf.while_loop` of ten steps an iteration, so that what TensorFlow's executor costs a step is in it. "fusemin,
-kernel" is the same arithmetic on NumPy arrays, called from Python; it starts its threads anew at each step. "stock"
+kernel" is the same arithmetic on NumPy arrays, called from Python. "stock"
 is `apply_gradients` in the same loop as the op's. "torch" is `step` of `torch.optim.Adam` in a loop of Python, and
 its kernel without the optimizer. "copy" is NumPy's copy (memcpy), each thread its own part again and again, of as
 many bytes read and written in sum.

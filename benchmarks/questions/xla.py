@@ -116,7 +116,7 @@ def _run(size, rounds):
     rounds = rounds or usual_rounds
     rows = []
     for problem, default, jit in workloads:
-        here = race.race("xla", problem, rivals_for(problem, RIVALS), race.steps_of(default, jit), duration, rounds)
+        here = race.race("xla", problem, rivals_for(problem, RIVALS), default, duration, rounds, jit)
         race.compare(here, "stock, jit", "times stock, jit")
         rows += race.compare(here, "other, jit", "times jax + optax")
     return rows + _early_exit(*early_exit, rounds, repeated=20 if size == "full" else 1)
