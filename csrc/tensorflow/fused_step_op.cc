@@ -1,22 +1,20 @@
 // FusedStep on the CPU: gathers, locks and checks; csrc/kernels does the arithmetic.
-#include <cmath>
 #include <cstring>
 
 #include "kernels/cpu/registry.h"
 #include "kernels/cpu/run.h"
+#include "kernels/cpu/workers.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/resource_mgr.h"
 #include "tensorflow/core/framework/tensor.h"
-#include "tensorflow/intra_op_pool.h"
 #include "tensorflow/locked_variables.h"
 #include "tensorflow/scalars.h"
 #include "tensorflow/step_attributes.h"
-#include "tensorflow/trace_buffers.h"
+#include "tensorflow/step_tensors.h"
 
 namespace fusemin {
 namespace {
 
-using ::tensorflow::DataTypeString;
 using ::tensorflow::OpKernel;
 using ::tensorflow::OpKernelConstruction;
 using ::tensorflow::OpKernelContext;
@@ -41,12 +39,6 @@ class FusedStepOp : public OpKernel {
   void Compute(OpKernelContext* ctx) override { OP_REQUIRES_OK(ctx, Step(ctx)); }
 
  private:
-  struct RowCopy {
-    void* to;
-    const void* from;
-    size_t bytes;
-  };
-
   // A scalar variable of the optimizer, and where its next value goes; null if it is not to change.
   struct ScalarVariable {
     double value = 0.0;
@@ -82,126 +74,12 @@ class FusedStepOp : public OpKernel {
     return absl::OkStatus();
   }
 
-  // Gradients, slots, averages and accumulators are as their parameter is, or an error that names the variable.
-  absl::Status CheckTensors(OpKernelContext* ctx, const LockedVariables& variables) const {
-    for (int i = 0; i < a_.num_params; ++i) {
-      const Tensor& param = *variables[i]->tensor();
-      if (param.dtype() != a_.type) {
-        return absl::InvalidArgumentError(absl::StrCat(a_.VariableName(i), " has dtype ", DataTypeString(param.dtype()),
-                                                       ", the step is for ", DataTypeString(a_.type)));
-      }
-      const Tensor& gradient = ctx->input(a_.gradients_at + i);
-      if (gradient.shape() != param.shape()) {
-        return absl::InvalidArgumentError(absl::StrCat("the gradient of ", a_.VariableName(i), " has shape ",
-                                                       gradient.shape().DebugString(), ", the variable has ",
-                                                       param.shape().DebugString()));
-      }
-      // Slots, averages and accumulators follow one another, each in the order of the parameters.
-      for (int at = a_.num_params + i; at < a_.scalars_at; at += a_.num_params) {
-        const Tensor& like = *variables[at]->tensor();
-        if (like.dtype() != a_.type || like.shape() != param.shape()) {
-          return absl::InvalidArgumentError(absl::StrCat(a_.VariableName(at), " is ", DataTypeString(like.dtype()),
-                                                         like.shape().DebugString(), ", the variable is ",
-                                                         DataTypeString(param.dtype()), param.shape().DebugString()));
-        }
-      }
-    }
-    return absl::OkStatus();
-  }
-
-  absl::Status GatherSegments(OpKernelContext* ctx, LockedVariables* variables, Segment* segments) const {
-    const auto pair = [&](int at, const void** in, void** out) {
-      *in = (*variables)[at]->tensor()->data();
-      return variables->WritableData(ctx, at, out);
-    };
-    for (int i = 0; i < a_.num_params; ++i) {
-      Segment& segment = segments[i];
-      segment.size = (*variables)[i]->tensor()->NumElements();
-      segment.gradient = ctx->input(a_.gradients_at + i).data();
-      segment.decays = !a_.decays.empty() && a_.decays[i];
-      TF_RETURN_IF_ERROR(pair(i, &segment.param_in, &segment.param_out));
-      for (int k = 0; k < a_.rule->num_slots; ++k) {
-        TF_RETURN_IF_ERROR(pair((1 + k) * a_.num_params + i, &segment.slot_in[k], &segment.slot_out[k]));
-      }
-      if (a_.has_averages) TF_RETURN_IF_ERROR(pair(a_.averages_at + i, &segment.average_in, &segment.average_out));
-      if (a_.has_accumulators) {
-        TF_RETURN_IF_ERROR(pair(a_.accumulators_at + i, &segment.accumulator_in, &segment.accumulator_out));
-      }
-    }
-    return absl::OkStatus();
-  }
-
   absl::Status GatherScalar(OpKernelContext* ctx, LockedVariables* variables, int at, bool writes,
                             ScalarVariable* scalar) const {
     const Tensor& tensor = *(*variables)[at]->tensor();
     scalar->type = tensor.dtype();
     TF_RETURN_IF_ERROR(ReadScalar(tensor, [&] { return a_.VariableName(at); }, &scalar->value));
     return writes ? variables->WritableData(ctx, at, &scalar->out) : absl::OkStatus();
-  }
-
-  // Forwards the buffers. Rows that the update writes go into the segments, the others into `copies`.
-  absl::Status ForwardTraces(OpKernelContext* ctx, int64_t row, Segment* segments,
-                             absl::InlinedVector<RowCopy, 4>* copies) const {
-    const auto like = [&](const TraceSource& source) -> const Tensor& {
-      // A parameter has the shape of its gradient, which was checked.
-      return ctx->input((source.kind == TraceKind::kValue ? a_.values_at : a_.gradients_at) + source.index);
-    };
-    for (size_t t = 0; t < a_.traces.size(); ++t) {
-      TF_RETURN_IF_ERROR(CheckRow(ctx->input(a_.buffers_at + t), like(a_.traces[t]), row, 1,
-                                  [&] { return a_.TraceName(a_.traces[t]); }));
-    }
-    for (size_t t = 0; t < a_.traces.size(); ++t) {
-      const TraceSource& source = a_.traces[t];
-      Tensor* trace = nullptr;
-      TF_RETURN_IF_ERROR(ForwardBuffer(ctx, a_.buffers_at + static_cast<int>(t), static_cast<int>(t), &trace));
-      void* to = RowData(trace, row);
-      Segment& segment = segments[source.index];
-      if (source.kind == TraceKind::kGradient && segment.gradient_row == nullptr) {
-        segment.gradient_row = to;
-      } else if (source.kind == TraceKind::kParam && segment.param_row == nullptr) {
-        segment.param_row = to;
-      } else {
-        // Of a parameter, the row that the update wrote.
-        const void* from = source.kind == TraceKind::kParam ? segment.param_row : like(source).data();
-        copies->push_back({to, from, like(source).TotalBytes()});
-      }
-    }
-    return absl::OkStatus();
-  }
-
-  // What surrounds the rule at the step after `iterations` calls.
-  StepOptions Options(int64_t iterations, double loss_scale) const {
-    const UserOptions& user = a_.options;
-    StepOptions options;
-    if (user.loss_scale_factor != StepOptions::kOff) options.gradient_scale = 1.0 / user.loss_scale_factor;
-    if (a_.has_loss_scale) {
-      options.gradient_scale = 1.0 / loss_scale;
-      options.skip_if_not_finite = true;
-    }
-    options.clip_value = user.clipvalue;
-    options.clip_norm = user.clipnorm;
-    options.global_clip_norm = user.global_clipnorm;
-    options.weight_decay = user.weight_decay;
-    const int64_t updates = Updates(iterations);
-    if (a_.has_averages) {
-      const bool keras = user.ema_starts_at_param != 0.0;
-      options.ema_momentum = keras && updates == 0 ? 0.0 : user.ema_momentum;
-      // Keras 3 subtracts the momentum from 1 in the type of the variable, tf_keras before it is rounded to that.
-      options.ema_complement = 1.0 - (keras && a_.dtype != DType::kFloat64 ? static_cast<float>(options.ema_momentum)
-                                                                           : options.ema_momentum);
-      options.ema_overwrite = user.ema_overwrite_frequency != StepOptions::kOff &&
-                              (updates + 1) % static_cast<int64_t>(user.ema_overwrite_frequency) == 0;
-    }
-    if (a_.has_accumulators) {
-      options.accumulated_steps = static_cast<int>(user.gradient_accumulation_steps);
-      options.applies = (iterations + 1) % options.accumulated_steps == 0;
-    }
-    return options;
-  }
-
-  // How often the rule was applied in so many calls.
-  int64_t Updates(int64_t iterations) const {
-    return a_.has_accumulators ? iterations / static_cast<int64_t>(a_.options.gradient_accumulation_steps) : iterations;
   }
 
   absl::Status Step(OpKernelContext* ctx) const {
@@ -215,10 +93,11 @@ class FusedStepOp : public OpKernel {
 
     // Everything that can fail comes before the first write.
     LockedVariables variables;
-    TF_RETURN_IF_ERROR(variables.Lock(ctx, 0, a_.gradients_at, [this](int i) { return a_.VariableName(i); }));
-    TF_RETURN_IF_ERROR(CheckTensors(ctx, variables));
+    TF_RETURN_IF_ERROR(
+        variables.Lock(ctx, 0, a_.gradients_at, [this](int i) { return a_.VariableName(i); }, &lock_order_));
+    TF_RETURN_IF_ERROR(CheckTensors(ctx, a_, variables));
     absl::InlinedVector<Segment, 4> segments(a_.num_params);
-    TF_RETURN_IF_ERROR(GatherSegments(ctx, &variables, segments.data()));
+    TF_RETURN_IF_ERROR(GatherSegments(ctx, a_, &variables, segments.data()));
     ScalarVariable scalars[kMaxScalars], iterations, loss_scale, loss_counter;
     double scalar_values[kMaxScalars];
     for (int k = 0; k < a_.rule->num_scalars; ++k) {
@@ -232,17 +111,16 @@ class FusedStepOp : public OpKernel {
       TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.loss_scale_at, true, &loss_scale));
       TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.loss_scale_at + 1, true, &loss_counter));
     }
-    absl::InlinedVector<RowCopy, 4> copies;
-    TF_RETURN_IF_ERROR(ForwardTraces(ctx, row, segments.data(), &copies));
+    RowCopies copies;
+    TF_RETURN_IF_ERROR(ForwardTraces(ctx, a_, row, segments.data(), &copies));
 
     const int64_t taken = static_cast<int64_t>(iterations.value);
-    step.options = Options(taken, loss_scale.value);
+    step.options = a_.options.At(taken, loss_scale.value, a_.dtype);
     step.learning_rate = hyperparameters[0];
-    a_.rule->kernels[static_cast<int>(a_.dtype)].prepare(hyperparameters, static_cast<double>(Updates(taken) + 1),
-                                                         scalar_values, &step.prepared);
-    const auto& workers = *ctx->device()->tensorflow_cpu_worker_threads();
-    const bool taken_place =
-        cpu::RunStep(step, segments.data(), a_.num_params, workers.num_threads, IntraOpPool(workers));
+    a_.rule->kernels[static_cast<int>(a_.dtype)].prepare(
+        hyperparameters, static_cast<double>(a_.options.Updates(taken) + 1), scalar_values, &step.prepared);
+    const int num_threads = ctx->device()->tensorflow_cpu_worker_threads()->num_threads;
+    const bool taken_place = cpu::RunStep(step, segments.data(), a_.num_params, num_threads, cpu::RunOnWorkers);
     if (taken_place) {
       if (step.options.applies) {
         for (int k = 0; k < a_.rule->num_scalars; ++k) scalars[k].Store(scalar_values[k]);
@@ -261,6 +139,7 @@ class FusedStepOp : public OpKernel {
   }
 
   StepAttributes a_;
+  mutable LockOrder lock_order_;
 };
 
 REGISTER_KERNEL_BUILDER(Name("Fusemin>FusedStep").Device(tensorflow::DEVICE_CPU), FusedStepOp);

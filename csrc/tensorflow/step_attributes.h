@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/step.h"
+#include "kernels/user_options.h"
 #include "tensorflow/core/framework/op_kernel.h"
 
 namespace fusemin {
@@ -16,21 +16,6 @@ enum class TraceKind { kValue, kGradient, kParam };
 struct TraceSource {
   TraceKind kind;
   int index;
-};
-
-// The op's attribute `options`, which are the users' own: a number that is absent is `kOff`.
-struct UserOptions {
-  double loss_scale_factor = StepOptions::kOff;
-  double clipvalue = StepOptions::kOff;
-  double clipnorm = StepOptions::kOff;
-  double global_clipnorm = StepOptions::kOff;
-  double weight_decay = StepOptions::kOff;
-  double ema_momentum = StepOptions::kOff;
-  // Whether the average of the first step is the parameter itself.
-  double ema_starts_at_param = 0.0;
-  double ema_overwrite_frequency = StepOptions::kOff;
-  double gradient_accumulation_steps = StepOptions::kOff;
-  double dynamic_growth_steps = StepOptions::kOff;
 };
 
 // Attributes, checked against the rule, and where each input begins. Immutable after `Parse`, so any thread may read
