@@ -36,6 +36,16 @@ def test_rows_are_kept_where_somebody_reads_the_variable(rows):
     np.testing.assert_array_equal(held, STARTS[1])
 
 
+def test_what_was_read_after_a_gather_stays():
+    """A gather puts the variable into copy-on-read mode for good, where the step writes it in place."""
+    call = new_call()
+    tf.gather(call.params[1], [0])
+    held = call.params[1].read_value()
+    call()
+    np.testing.assert_array_equal(call.params[1], [[1.0, 1.0], [6.0, 7.0], [2.0, 1.0]])
+    np.testing.assert_array_equal(held, STARTS[1])
+
+
 def test_traces_are_dense():
     """Also a second row of the same gradient, which is a copy."""
     buffers = [tf.zeros([2, 3, 2], tf.float64) for _ in range(3)]
