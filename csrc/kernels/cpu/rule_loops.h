@@ -79,7 +79,9 @@ struct Loops {
   // A segment's memory, typed and in local variables, from which the compiler knows that no store changes it.
   struct Memory {
     explicit Memory(const Segment& segment)
-        : param_in(static_cast<const T*>(segment.param_in)), param_out(static_cast<T*>(segment.param_out)) {
+        : gradient(static_cast<const T*>(segment.gradient)),
+          param_in(static_cast<const T*>(segment.param_in)),
+          param_out(static_cast<T*>(segment.param_out)) {
       for (int k = 0; k < kSlots; ++k) {
         slot_in[k] = static_cast<const T*>(segment.slot_in[k]);
         slot_out[k] = static_cast<T*>(segment.slot_out[k]);
