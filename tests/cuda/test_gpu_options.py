@@ -33,11 +33,10 @@ OPTIONS = {
         "loss_scale_factor": 8.0,
     },
 }
+SCHEDULE = keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5)
 OPTIMIZERS = {
     "sgd": lambda **options: keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True, **options),
-    "adam": lambda **options: keras.optimizers.Adam(
-        keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5), **options
-    ),
+    "adam": lambda **options: keras.optimizers.Adam(SCHEDULE, **options),
     "nadam": lambda **options: keras.optimizers.Nadam(0.1, **options),
     "lamb": lambda **options: keras.optimizers.Lamb(0.1, **options),
     "lion": lambda **options: keras.optimizers.Lion(0.01, **options),
