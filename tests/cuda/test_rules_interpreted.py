@@ -5,8 +5,8 @@ import ptx
 import pytest
 from cuda_step import DeviceStep, cuda
 from interpreting_driver import InterpretingDriver, device_array
-from kernel_step import DTYPES, draw, largest_ulps, run
-from rules_in_numpy import RULES
+from kernel_step import DTYPES, assert_same_bits, draw, largest_ulps, run
+from rules_in_numpy import RATE, RULES
 
 CHUNK = cuda.MIN_CHUNK
 # Empty, one, around a vector of each dtype, a tail, around a chunk.
@@ -23,6 +23,7 @@ def driver():
 
 
 def device_step(driver):
+    driver.memory = ptx.Memory()  # What an earlier step used may have been freed.
     return DeviceStep(
         place=lambda array, offset: device_array(array, driver.memory, offset),
         address=lambda array: array.ctypes.data,
@@ -47,9 +48,11 @@ def run_cuda(driver, inputs, **options):
 
 
 # Rules that take a power of each element. CUDA's pow differs from the C library's by a unit in the last place at times,
-# and the rule then subtracts two powers: in float64 differences count in units of the largest element. In the other
-# types the powers go through float64, and come out the same.
+# and the rule then subtracts two powers and divides by the learning rate: in float64 differences count in units of the
+# largest element, and four units of a power may become so many more. In the other types the powers go through float64,
+# and come out the same.
 POWERS = ["ftrl_power", "ftrl_power_kernel"]
+POWER_LIMIT = 4 / RATE[0]
 
 
 def units_of_largest(got, want):
@@ -63,10 +66,11 @@ def units_of_largest(got, want):
 def check(rule, got, want, record_difference):
     dtype, what = str(next(iter(want.values())).dtype), ""
     if rule in POWERS and dtype == "float64":
-        measured, limit = units_of_largest(got, want), 16
+        measured, limit = units_of_largest(got, want), POWER_LIMIT
     else:
         (measured, what), limit = largest_ulps(got, want, rule), 1
-    record_difference(f"{dtype}, ulp, PTX and CPU", measured, limit, f"{rule} {what}")
+    group = "float64 with powers" if limit == POWER_LIMIT else dtype
+    record_difference(f"{group}, ulp, PTX and CPU", measured, limit, f"{rule} {what}")
     assert measured <= limit, f"{rule}: {what} differs by {measured} ulp"
 
 
@@ -150,8 +154,8 @@ def test_non_finite_numbers(driver, rule, dtype, bad, record_difference):
         inputs = clean.with_numbers(kind, bad, spoiled)
         got, want = run_cuda(driver, inputs), run(inputs)
         finite = {name: np.isfinite(x) for name, x in want.items()}
-        for name, x in want.items():
-            np.testing.assert_array_equal(got[name][~finite[name]], x[~finite[name]])
+        bad_got, bad_want = ({name: x[~finite[name]] for name, x in of.items()} for of in (got, want))
+        assert_same_bits(bad_got, bad_want, f"kind {kind} spoiled,")
         got = {name: np.where(finite[name], x, x.dtype.type(0)) for name, x in got.items()}
         want = {name: np.where(finite[name], x, x.dtype.type(0)) for name, x in want.items()}
         check(rule, got, want, record_difference)
