@@ -125,8 +125,6 @@ class VariableStep:
     def _fallback_reason(self, optimizer, gradients) -> str | None:
         """Why the step is left to the optimizer, or None."""
         reason = optimizers.find_fallback_reason(optimizer, self._unwrapped())
-        if reason is None and in_xla():
-            reason = "the step is compiled by XLA, where the op has no kernel"
         if reason is None:
             for gradient, variable in zip(gradients, self._unwrapped(), strict=True):
                 if isinstance(gradient, tf.IndexedSlices):
