@@ -20,8 +20,8 @@ struct Claims {
 
 }  // namespace
 
-cpu::ParallelFor IntraOpPool(const tensorflow::DeviceBase::CpuWorkerThreads& workers) {
-  return [&workers](int n, const std::function<void(int)>& task) {
+cpu::ParallelFor OnPool(Schedule schedule) {
+  return [schedule = std::move(schedule)](int n, const std::function<void(int)>& task) {
     auto claims = std::make_shared<Claims>(n);
     // By reference: whoever takes a task runs it before `done` lets us return.
     auto run = [claims, &task](int i) {
@@ -29,10 +29,14 @@ cpu::ParallelFor IntraOpPool(const tensorflow::DeviceBase::CpuWorkerThreads& wor
       task(i);
       claims->done.DecrementCount();
     };
-    for (int i = 1; i < n; ++i) workers.workers->Schedule([run, i] { run(i); });
+    for (int i = 1; i < n; ++i) schedule([run, i] { run(i); });
     for (int i = 0; i < n; ++i) run(i);
     claims->done.Wait();
   };
+}
+
+cpu::ParallelFor IntraOpPool(const tensorflow::DeviceBase::CpuWorkerThreads& workers) {
+  return OnPool([&workers](std::function<void()> work) { workers.workers->Schedule(std::move(work)); });
 }
 
 }  // namespace fusemin

@@ -7,9 +7,14 @@
 
 namespace fusemin {
 
-// The calling thread takes part, and takes over every task that no worker has
-// begun: a call returns even if all workers are blocked, so it may be made from
-// a worker. `workers` must outlive what is returned.
+// Has a function called by some thread, some time.
+using Schedule = std::function<void(std::function<void()>)>;
+
+// Tasks on any pool. The calling thread takes part, and takes over every task that no worker has begun: a call returns
+// even if all workers are blocked, so it may be made from a worker.
+cpu::ParallelFor OnPool(Schedule schedule);
+
+// The pool of a device. `workers` must outlive what is returned.
 cpu::ParallelFor IntraOpPool(const tensorflow::DeviceBase::CpuWorkerThreads& workers);
 
 }  // namespace fusemin

@@ -1,12 +1,15 @@
 // FusedStep inside XLA: reads the variables, builds the step, assigns what it gives.
-#include <set>
+#include <cstdlib>
+#include <map>
 
 #include "kernels/cpu/registry.h"
+#include "kernels/cpu/run.h"
 #include "tensorflow/compiler/tf2xla/type_util.h"
 #include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
 #include "tensorflow/step_attributes.h"
 #include "xla/hlo/builder/lib/constants.h"
 #include "xla/hlo_step.h"
+#include "xla/kernel_call.h"
 #include "xla/registration.h"
 #include "xla/step_values.h"
 #include "xla/trace_row.h"
@@ -18,9 +21,12 @@ using ::tensorflow::DataType;
 using ::tensorflow::TensorShape;
 using ::tensorflow::XlaOpKernelContext;
 
+// Below this many bytes moved by the update, HLO is faster.
+constexpr int64_t kMinBytesOfKernelCall = 1024 * 1024;
+
 class FusedStepOp : public tensorflow::XlaOpKernel {
  public:
-  explicit FusedStepOp(tensorflow::OpKernelConstruction* ctx) : XlaOpKernel(ctx) {
+  explicit FusedStepOp(tensorflow::OpKernelConstruction* ctx) : XlaOpKernel(ctx), device_type_(ctx->device_type()) {
     OP_REQUIRES_OK(ctx, a_.Parse(ctx, [](const std::string& name) {
       return cpu::FindRule(cpu::Isa::kBaseline, name);  // For what the rule declares, not for its kernels.
     }));
@@ -186,15 +192,43 @@ class FusedStepOp : public tensorflow::XlaOpKernel {
     return absl::OkStatus();
   }
 
+  // Whether the step is a call of csrc/kernels. XLA fuses HLO with the gradient, which spares memory traffic, but into a
+  // loop for each result; the kernels have one loop for all of them.
+  absl::StatusOr<bool> CallsKernels(XlaOpKernelContext* ctx, const StepValues& values) const {
+    if (device_type_ != tensorflow::DEVICE_CPU_XLA_JIT) return false;
+    const char* const wanted = std::getenv("FUSEMIN_XLA_FORM");
+    if (wanted != nullptr && *wanted != '\0') {
+      if (std::string(wanted) == "call") return true;
+      if (std::string(wanted) == "hlo") return false;
+      return absl::InvalidArgumentError(
+          absl::StrCat("FUSEMIN_XLA_FORM is '", wanted, "', it must be 'hlo' or 'call', or not set"));
+    }
+    std::vector<Segment> segments(a_.num_params);
+    for (int i = 0; i < a_.num_params; ++i) {
+      TF_ASSIGN_OR_RETURN(const xla::Shape shape, ctx->builder()->GetShape(values.segments[i].param.op));
+      segments[i].size = xla::ShapeUtil::ElementsIn(shape);
+    }
+    return cpu::StepBytes(*a_.rule, a_.dtype, segments.data(), a_.num_params) >= kMinBytesOfKernelCall;
+  }
+
+  std::vector<xla::XlaOp> TracedValues(XlaOpKernelContext* ctx) const {
+    std::vector<xla::XlaOp> values;
+    for (int i = 0; i < a_.num_values; ++i) values.push_back(ctx->Input(a_.values_at + i));
+    return values;
+  }
+
   absl::Status Step(XlaOpKernelContext* ctx) const {
     StepValues before;
     TF_RETURN_IF_ERROR(ReadAll(ctx, &before));
-    const StepValues after = HloStep(a_, before);
+    TF_ASSIGN_OR_RETURN(const bool calls_kernels, CallsKernels(ctx, before));
+    const StepValues after =
+        calls_kernels ? KernelCallStep(a_, before, TracedValues(ctx)) : HloStep(a_, before);
     TF_RETURN_IF_ERROR(AssignAll(ctx, after));
     return WriteRows(ctx, after);
   }
 
   StepAttributes a_;
+  const tensorflow::DeviceType device_type_;
 };
 
 const XlaKernel kernel("Fusemin>FusedStep", [](tensorflow::OpKernelConstruction* ctx) -> tensorflow::OpKernel* {
