@@ -211,18 +211,29 @@ class FusedStepOp : public tensorflow::XlaOpKernel {
     return cpu::StepBytes(*a_.rule, a_.dtype, segments.data(), a_.num_params) >= kMinBytesOfKernelCall;
   }
 
-  std::vector<xla::XlaOp> TracedValues(XlaOpKernelContext* ctx) const {
-    std::vector<xla::XlaOp> values;
-    for (int i = 0; i < a_.num_values; ++i) values.push_back(ctx->Input(a_.values_at + i));
-    return values;
+  // Makes the update depend on the traced values, the loss: the update is in place, and XLA would copy each parameter
+  // for a loss that it may compute after that. The learning rate becomes 0 where a value is a NaN and is none. XLA does
+  // not see that this is never so.
+  void OrderAfterValues(XlaOpKernelContext* ctx, StepValues* values) const {
+    for (int i = 0; i < a_.num_values; ++i) {
+      const xla::XlaOp value = ctx->Input(a_.values_at + i);
+      if (ctx->InputShape(a_.values_at + i).dims() > 0) continue;
+      const Condition never{xla::And(xla::Ne(value, value), xla::Eq(value, value))};
+      values->hyperparameters[0] = Select(never, Constant(values->hyperparameters[0], 0.0), values->hyperparameters[0]);
+    }
   }
 
   absl::Status Step(XlaOpKernelContext* ctx) const {
     StepValues before;
     TF_RETURN_IF_ERROR(ReadAll(ctx, &before));
+    OrderAfterValues(ctx, &before);
     TF_ASSIGN_OR_RETURN(const bool calls_kernels, CallsKernels(ctx, before));
-    const StepValues after =
-        calls_kernels ? KernelCallStep(a_, before, TracedValues(ctx)) : HloStep(a_, before);
+    StepValues after;
+    if (calls_kernels) {
+      after = KernelCallStep(a_, before);
+    } else {
+      TF_ASSIGN_OR_RETURN(after, HloStep(a_, before, device_type_ == tensorflow::DEVICE_CPU_XLA_JIT));
+    }
     TF_RETURN_IF_ERROR(AssignAll(ctx, after));
     return WriteRows(ctx, after);
   }

@@ -30,8 +30,7 @@ xla::XlaOp Vector(xla::XlaBuilder* builder, const std::vector<Value>& scalars) {
 
 }  // namespace
 
-StepValues KernelCallStep(const StepAttributes& a, const StepValues& before,
-                          const std::vector<xla::XlaOp>& before_it) {
+StepValues KernelCallStep(const StepAttributes& a, const StepValues& before) {
   xla::XlaBuilder* const builder = before.segments[0].param.op.builder();
   StepValues after = before;
   std::vector<xla::XlaOp> operands;
@@ -67,7 +66,6 @@ StepValues KernelCallStep(const StepAttributes& a, const StepValues& before,
   for (const Value* value : out) in.push_back(*value);
   operands.push_back(Vector(builder, in));
   shapes.push_back(xla::ShapeUtil::MakeShape(xla::F64, {static_cast<int64_t>(out.size())}));
-  operands.insert(operands.end(), before_it.begin(), before_it.end());
 
   const std::string attributes = absl::StrCat(  //
       "{rule = \"", a.rule->name, "\", num_params = ", a.num_params, " : i64, averages = ", a.has_averages ? 1 : 0,

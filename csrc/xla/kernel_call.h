@@ -9,10 +9,8 @@ namespace fusemin::hlo {
 // The name under which XLA finds the handler.
 constexpr char kKernelCall[] = "fusemin_step";
 
-// The same as HloStep. The call writes the variables in place, so XLA must copy what is read of them after it: `before_it`
-// are values that are made to be computed first.
-StepValues KernelCallStep(const StepAttributes& attributes, const StepValues& before,
-                          const std::vector<xla::XlaOp>& before_it);
+// The same as HloStep. The call writes the variables in place.
+StepValues KernelCallStep(const StepAttributes& attributes, const StepValues& before);
 
 }  // namespace fusemin::hlo
 

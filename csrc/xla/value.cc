@@ -1,6 +1,7 @@
 #include "xla/value.h"
 
 #include "xla/hlo/builder/lib/constants.h"
+#include "xla/shape_util.h"
 
 namespace fusemin::hlo {
 namespace {
@@ -20,7 +21,7 @@ Value Scalar(xla::XlaBuilder* builder, xla::PrimitiveType type, double c) {
 
 Value Select(Condition condition, Value yes, Value no) {
   xla::XlaBuilder* const builder = yes.op.builder();
-  xla::Shape largest;
+  xla::Shape largest = xla::ShapeUtil::MakeShape(xla::PRED, {});
   for (xla::XlaOp op : {condition.op, yes.op, no.op}) {
     const absl::StatusOr<xla::Shape> shape = builder->GetShape(op);
     if (!shape.ok()) return {builder->ReportError(shape.status()), yes.type};
