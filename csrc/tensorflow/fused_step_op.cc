@@ -3,10 +3,10 @@
 
 #include "kernels/cpu/registry.h"
 #include "kernels/cpu/run.h"
+#include "kernels/cpu/workers.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/resource_mgr.h"
 #include "tensorflow/core/framework/tensor.h"
-#include "tensorflow/intra_op_pool.h"
 #include "tensorflow/locked_variables.h"
 #include "tensorflow/scalars.h"
 #include "tensorflow/step_attributes.h"
@@ -93,7 +93,8 @@ class FusedStepOp : public OpKernel {
 
     // Everything that can fail comes before the first write.
     LockedVariables variables;
-    TF_RETURN_IF_ERROR(variables.Lock(ctx, 0, a_.gradients_at, [this](int i) { return a_.VariableName(i); }));
+    TF_RETURN_IF_ERROR(
+        variables.Lock(ctx, 0, a_.gradients_at, [this](int i) { return a_.VariableName(i); }, &lock_order_));
     TF_RETURN_IF_ERROR(CheckTensors(ctx, a_, variables));
     absl::InlinedVector<Segment, 4> segments(a_.num_params);
     TF_RETURN_IF_ERROR(GatherSegments(ctx, a_, &variables, segments.data()));
@@ -118,9 +119,8 @@ class FusedStepOp : public OpKernel {
     step.learning_rate = hyperparameters[0];
     a_.rule->kernels[static_cast<int>(a_.dtype)].prepare(
         hyperparameters, static_cast<double>(a_.options.Updates(taken) + 1), scalar_values, &step.prepared);
-    const auto& workers = *ctx->device()->tensorflow_cpu_worker_threads();
-    const bool taken_place =
-        cpu::RunStep(step, segments.data(), a_.num_params, workers.num_threads, IntraOpPool(workers));
+    const int num_threads = ctx->device()->tensorflow_cpu_worker_threads()->num_threads;
+    const bool taken_place = cpu::RunStep(step, segments.data(), a_.num_params, num_threads, cpu::RunOnWorkers);
     if (taken_place) {
       if (step.options.applies) {
         for (int k = 0; k < a_.rule->num_scalars; ++k) scalars[k].Store(scalar_values[k]);
@@ -139,6 +139,7 @@ class FusedStepOp : public OpKernel {
   }
 
   StepAttributes a_;
+  mutable LockOrder lock_order_;
 };
 
 REGISTER_KERNEL_BUILDER(Name("Fusemin>FusedStep").Device(tensorflow::DEVICE_CPU), FusedStepOp);

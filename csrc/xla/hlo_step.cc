@@ -73,7 +73,7 @@ class Step {
     Value next_scalars[kMaxScalars];
     const Scalars scalars = Prepare(next_scalars);
     for (int i = 0; i < a_.num_params; ++i) after_.segments[i] = Update(scalars, i, before_.segments[i]);
-    if (loop_fusions_) TF_RETURN_IF_ERROR(FuseLoops());
+    if (loop_fusions_ && kMaxVariablesOfLoop > 0) TF_RETURN_IF_ERROR(FuseLoops());
     const auto choose = [](Value condition, Value yes, Value no) {
       return condition.op.IsUninitialized() ? yes : If(condition, yes, no);
     };

@@ -4,8 +4,8 @@
 
 #include "kernels/cpu/registry.h"
 #include "kernels/cpu/run.h"
+#include "kernels/cpu/workers.h"
 #include "kernels/user_options.h"
-#include "tensorflow/intra_op_pool.h"
 #include "xla/ffi/api/ffi.h"
 #include "xla/kernel_call.h"
 
@@ -93,7 +93,7 @@ ffi::Error Step(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRet
       scalars_in, static_cast<double>(options.Updates(taken) + 1), scalars, &step.prepared);
   const bool taken_place =
       cpu::RunStep(step, segments.data(), static_cast<int>(num_params), static_cast<int>(pool.num_threads()),
-                   OnPool([&pool](std::function<void()> work) { pool.Schedule(std::move(work)); }));
+                   cpu::RunOnWorkers);
 
   std::copy(replaced, replaced + num_scalars + 3, scalars_out);
   if (taken_place) {
