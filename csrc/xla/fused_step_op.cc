@@ -192,8 +192,8 @@ class FusedStepOp : public tensorflow::XlaOpKernel {
     return absl::OkStatus();
   }
 
-  // Whether the step is a call of csrc/kernels. XLA fuses HLO with the gradient, which spares memory traffic, but into a
-  // loop for each result; the kernels have one loop for all of them.
+  // Whether the step is a call of csrc/kernels. XLA fuses HLO with the gradient, which spares memory traffic, but into
+  // a loop for each result; the kernels have one loop for all of them.
   absl::StatusOr<bool> CallsKernels(XlaOpKernelContext* ctx, const StepValues& values) const {
     if (device_type_ != tensorflow::DEVICE_CPU_XLA_JIT) return false;
     const char* const wanted = std::getenv("FUSEMIN_XLA_FORM");

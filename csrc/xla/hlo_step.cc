@@ -105,8 +105,8 @@ class Step {
       s.applies = IsLastOf(before_.iterations, steps);
     }
     const bool scaled = a_.has_loss_scale || user_.loss_scale_factor != kOff;
-    const Value incoming = a_.has_loss_scale ? Wide(1.0) / before_.loss_scale
-                                             : Wide(scaled ? 1.0 / user_.loss_scale_factor : 1.0);
+    const Value incoming =
+        a_.has_loss_scale ? Wide(1.0) / before_.loss_scale : Wide(scaled ? 1.0 / user_.loss_scale_factor : 1.0);
     if (a_.has_accumulators) s.accumulated_scale = Load(incoming);
     SetScales(a_.has_accumulators ? Wide(1.0 / steps) : incoming, scaled || a_.has_accumulators, &s);
     if (user_.clipvalue != kOff) s.clip_value = Load(Wide(user_.clipvalue));

@@ -73,8 +73,8 @@ StepValues KernelCallStep(const StepAttributes& a, const StepValues& before) {
       ", options = ", Array(Bits(a.options)), "}");
   const xla::XlaOp call =
       xla::CustomCall(builder, kKernelCall, operands, xla::ShapeUtil::MakeTupleShape(shapes), attributes,
-                      /*has_side_effect=*/false, aliases, /*literal=*/nullptr,
-                      xla::CustomCallSchedule::SCHEDULE_NONE, xla::CustomCallApiVersion::API_VERSION_TYPED_FFI);
+                      /*has_side_effect=*/false, aliases, /*literal=*/nullptr, xla::CustomCallSchedule::SCHEDULE_NONE,
+                      xla::CustomCallApiVersion::API_VERSION_TYPED_FFI);
   for (size_t i = 0; i < results.size(); ++i) *results[i] = xla::GetTupleElement(call, i);
   const xla::XlaOp scalars = xla::GetTupleElement(call, static_cast<int64_t>(results.size()));
   for (size_t i = 0; i < out.size(); ++i) {

@@ -89,11 +89,10 @@ ffi::Error Step(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRet
   const int64_t taken = static_cast<int64_t>(iterations);
   step.options = options.At(taken, loss_scale, step.dtype);
   step.learning_rate = scalars_in[0];
-  step.rule->kernels[static_cast<int>(step.dtype)].prepare(
-      scalars_in, static_cast<double>(options.Updates(taken) + 1), scalars, &step.prepared);
-  const bool taken_place =
-      cpu::RunStep(step, segments.data(), static_cast<int>(num_params), static_cast<int>(pool.num_threads()),
-                   cpu::RunOnWorkers);
+  step.rule->kernels[static_cast<int>(step.dtype)].prepare(scalars_in, static_cast<double>(options.Updates(taken) + 1),
+                                                           scalars, &step.prepared);
+  const bool taken_place = cpu::RunStep(step, segments.data(), static_cast<int>(num_params),
+                                        static_cast<int>(pool.num_threads()), cpu::RunOnWorkers);
 
   std::copy(replaced, replaced + num_scalars + 3, scalars_out);
   if (taken_place) {

@@ -65,9 +65,9 @@ def explain(optimizer, variables) -> Explanation:
     """Says what `minimize`, or an optimizer from `fuse`, would update these variables with: the fused op, or the
     optimizer's own `apply_gradients`.
 
-    Creates no variables and changes nothing. What only shows while the loss is traced is not in it: a gradient that is
-    sparse, or compilation by XLA, leaves the update to `apply_gradients` too, as the debug log of the logger "fusemin"
-    says.
+    Creates no variables and changes nothing. Compilation by XLA makes no difference. What only shows while the loss is
+    traced is not in it: a gradient that is sparse leaves the update to `apply_gradients` too, as the debug log of the
+    logger "fusemin" says.
 
     Args:
       optimizer: an optimizer, see `minimize`.

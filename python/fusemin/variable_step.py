@@ -3,7 +3,6 @@
 import logging
 
 import tensorflow as tf
-from tensorflow.python.ops import control_flow_util
 
 from fusemin import graphs, optimizers
 from fusemin.arguments import as_variable_list, check_gradients, check_loss, check_variables, unwrap_variable
@@ -13,11 +12,6 @@ from fusemin.step_result import StepResult
 from fusemin.traceable import accepts_seed
 
 _LOGGER = logging.getLogger("fusemin")
-
-
-def in_xla() -> bool:
-    """Whether what is traced now will be compiled by XLA."""
-    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
 class VariableStep:
@@ -30,6 +24,7 @@ class VariableStep:
       use_seed: whether the step will be given seeds.
       eager: call `loss_fn` and the optimizer as they are, do not trace them; there is no `update`, and there are no
         specs, and `variables` may be known only after the first call.
+      compile_loss: whether XLA compiles loss and gradients, without the update.
 
     Attributes:
       variables: the variables as the user knows them, in order.
@@ -45,7 +40,7 @@ class VariableStep:
     initial_state = ()
     optimizer_state = ()
 
-    def __init__(self, loss_fn, optimizer, trainable_variables, use_seed, eager=False):
+    def __init__(self, loss_fn, optimizer, trainable_variables, use_seed, eager=False, compile_loss=False):
         watched = None if trainable_variables is None else as_variable_list(trainable_variables)
         if watched is not None:
             check_variables([unwrap_variable(v) for v in watched])
@@ -59,7 +54,9 @@ class VariableStep:
             self._read = read
             return
         seed = tf.TensorSpec([2], tf.int32) if use_seed else None
-        self._differentiate = graphs.trace(differentiate, seed)
+        self._differentiate = graphs.trace(differentiate, seed, jit_compile=compile_loss or None)
+        # What is compiled is one op where it is called.
+        self._num_loss_ops = 1 if compile_loss else len(self._differentiate.graph.get_operations())
         self.variables = list(read) if watched is None else watched
         loss, gradients = self._differentiate.structured_outputs
         self.loss = tf.TensorSpec(loss.shape, loss.dtype)
@@ -77,7 +74,7 @@ class VariableStep:
     def num_ops(self) -> int:
         """How many ops a step traced so far has."""
         update = 1 if self.update is not None else len(self._apply.graph.get_operations())
-        return len(self._differentiate.graph.get_operations()) + update
+        return self._num_loss_ops + update
 
     def release(self) -> None:
         """Frees the step's graphs; it cannot be called again."""
