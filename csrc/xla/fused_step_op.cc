@@ -22,7 +22,10 @@ using ::tensorflow::TensorShape;
 using ::tensorflow::XlaOpKernelContext;
 
 // Below this many bytes moved by the update, HLO is faster.
-constexpr int64_t kMinBytesOfKernelCall = 1024 * 1024;
+constexpr int64_t kMinBytesOfKernelCall = 512 * 1024;
+
+// Below this many bytes a copy of the parameters is nothing beside the chain of operations that the order makes longer.
+constexpr int64_t kMinBytesToOrder = 4096;
 
 class FusedStepOp : public tensorflow::XlaOpKernel {
  public:
@@ -194,21 +197,24 @@ class FusedStepOp : public tensorflow::XlaOpKernel {
 
   // Whether the step is a call of csrc/kernels. XLA fuses HLO with the gradient, which spares memory traffic, but into
   // a loop for each result; the kernels have one loop for all of them.
-  absl::StatusOr<bool> CallsKernels(XlaOpKernelContext* ctx, const StepValues& values) const {
+  absl::StatusOr<bool> CallsKernels(int64_t bytes) const {
     if (device_type_ != tensorflow::DEVICE_CPU_XLA_JIT) return false;
     const char* const wanted = std::getenv("FUSEMIN_XLA_FORM");
-    if (wanted != nullptr && *wanted != '\0') {
-      if (std::string(wanted) == "call") return true;
-      if (std::string(wanted) == "hlo") return false;
-      return absl::InvalidArgumentError(
-          absl::StrCat("FUSEMIN_XLA_FORM is '", wanted, "', it must be 'hlo' or 'call', or not set"));
-    }
+    if (wanted == nullptr || *wanted == '\0') return bytes >= kMinBytesOfKernelCall;
+    if (std::string(wanted) == "call") return true;
+    if (std::string(wanted) == "hlo") return false;
+    return absl::InvalidArgumentError(
+        absl::StrCat("FUSEMIN_XLA_FORM is '", wanted, "', it must be 'hlo' or 'call', or not set"));
+  }
+
+  // Bytes that the update moves.
+  absl::StatusOr<int64_t> StepBytes(XlaOpKernelContext* ctx, const StepValues& values) const {
     std::vector<Segment> segments(a_.num_params);
     for (int i = 0; i < a_.num_params; ++i) {
       TF_ASSIGN_OR_RETURN(const xla::Shape shape, ctx->builder()->GetShape(values.segments[i].param.op));
       segments[i].size = xla::ShapeUtil::ElementsIn(shape);
     }
-    return cpu::StepBytes(*a_.rule, a_.dtype, segments.data(), a_.num_params) >= kMinBytesOfKernelCall;
+    return cpu::StepBytes(*a_.rule, a_.dtype, segments.data(), a_.num_params);
   }
 
   // Makes the update depend on the traced values, the loss: the update is in place, and XLA would copy each parameter
@@ -226,8 +232,9 @@ class FusedStepOp : public tensorflow::XlaOpKernel {
   absl::Status Step(XlaOpKernelContext* ctx) const {
     StepValues before;
     TF_RETURN_IF_ERROR(ReadAll(ctx, &before));
-    OrderAfterValues(ctx, &before);
-    TF_ASSIGN_OR_RETURN(const bool calls_kernels, CallsKernels(ctx, before));
+    TF_ASSIGN_OR_RETURN(const int64_t bytes, StepBytes(ctx, before));
+    TF_ASSIGN_OR_RETURN(const bool calls_kernels, CallsKernels(bytes));
+    if (bytes >= kMinBytesToOrder) OrderAfterValues(ctx, &before);
     StepValues after;
     if (calls_kernels) {
       after = KernelCallStep(a_, before);

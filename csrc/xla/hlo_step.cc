@@ -14,7 +14,7 @@ namespace {
 constexpr double kOff = StepOptions::kOff;
 
 // Variables of one shape that share a loop. More make longer loops, which the compiler takes ever more time over.
-const size_t kMaxVariablesOfLoop = std::getenv("FUSEMIN_VARS") ? std::atoi(std::getenv("FUSEMIN_VARS")) : 8;
+constexpr size_t kMaxVariablesOfLoop = 8;
 
 Value Int(xla::XlaBuilder* builder, int64_t c) { return {xla::ConstantR0<int64_t>(builder, c), xla::S64}; }
 Value Equal(Value a, Value b) { return {xla::Eq(a.op, b.op), xla::PRED}; }
@@ -73,7 +73,7 @@ class Step {
     Value next_scalars[kMaxScalars];
     const Scalars scalars = Prepare(next_scalars);
     for (int i = 0; i < a_.num_params; ++i) after_.segments[i] = Update(scalars, i, before_.segments[i]);
-    if (loop_fusions_ && kMaxVariablesOfLoop > 0) TF_RETURN_IF_ERROR(FuseLoops());
+    if (loop_fusions_) TF_RETURN_IF_ERROR(FuseLoops());
     const auto choose = [](Value condition, Value yes, Value no) {
       return condition.op.IsUninitialized() ? yes : If(condition, yes, no);
     };

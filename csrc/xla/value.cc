@@ -1,5 +1,7 @@
 #include "xla/value.h"
 
+#include <cmath>
+
 #include "xla/hlo/builder/lib/constants.h"
 #include "xla/shape_util.h"
 
@@ -15,8 +17,30 @@ xla::XlaOp BroadcastTo(xla::XlaOp x, const xla::Shape& like) {
 
 }  // namespace
 
+Value Convert(Value x, xla::PrimitiveType type) {
+  if (x.type == type) return x;
+  Value converted{xla::ConvertElementType(x.op, type), type};
+  if (x.known.has_value() && type == xla::F64) converted.known = x.known;
+  if (x.known.has_value() && type == xla::F32) converted.known = static_cast<float>(*x.known);
+  return converted;
+}
+
 Value Scalar(xla::XlaBuilder* builder, xla::PrimitiveType type, double c) {
-  return {xla::ConstantR0WithType(builder, type, c), type};
+  const Value wide{xla::ConstantR0<double>(builder, c), xla::F64, c};
+  return Convert(wide, type);
+}
+
+Value Pow(Value base, Value exponent) {
+  const Value wide = Convert(exponent, xla::F64);
+  xla::XlaOp power;
+  if (base.known.has_value() && *base.known > 0) {
+    // As near as a power: where the exponent magnifies the error of the logarithm, the result is next to 0. A loop on a
+    // scalar is a fifth faster.
+    power = xla::Exp(xla::Mul(wide.op, xla::ConstantR0<double>(wide.op.builder(), std::log(*base.known))));
+  } else {
+    power = xla::Pow(Convert(base, xla::F64).op, wide.op);
+  }
+  return Convert({power, xla::F64}, base.type);
 }
 
 Value Select(Condition condition, Value yes, Value no) {

@@ -6,6 +6,8 @@
 #ifndef FUSEMIN_XLA_VALUE_H_
 #define FUSEMIN_XLA_VALUE_H_
 
+#include <optional>
+
 #include "xla/hlo/builder/xla_builder.h"
 #include "xla/xla_data.pb.h"
 
@@ -14,6 +16,8 @@ namespace fusemin::hlo {
 struct Value {
   xla::XlaOp op;
   xla::PrimitiveType type = xla::PRIMITIVE_TYPE_INVALID;
+  // The number, where it is known now.
+  std::optional<double> known = std::nullopt;
 };
 
 // What `Less` gives and `Select` takes.
@@ -22,9 +26,7 @@ struct Condition {
 };
 
 // The same number as another type, rounded to it.
-inline Value Convert(Value x, xla::PrimitiveType type) {
-  return x.type == type ? x : Value{xla::ConvertElementType(x.op, type), type};
-}
+Value Convert(Value x, xla::PrimitiveType type);
 
 // A scalar.
 Value Scalar(xla::XlaBuilder* builder, xla::PrimitiveType type, double c);
@@ -44,10 +46,7 @@ inline Value Max(Value a, Value b) { return {xla::Max(a.op, b.op), a.type}; }
 inline Value Min(Value a, Value b) { return {xla::Min(a.op, b.op), a.type}; }
 
 // Through float64, as on the CPU: XLA's own power of float32 is an approximation whose error 1 - beta^t would magnify.
-inline Value Pow(Value base, Value exponent) {
-  const xla::XlaOp power = xla::Pow(Convert(base, xla::F64).op, Convert(exponent, xla::F64).op);
-  return Convert({power, xla::F64}, base.type);
-}
+Value Pow(Value base, Value exponent);
 
 inline Condition Less(Value a, Value b) { return {xla::Lt(a.op, b.op)}; }
 // Condition and alternatives may be scalars beside arrays.
