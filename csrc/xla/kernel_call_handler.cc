@@ -1,10 +1,12 @@
 // What the program of XLA calls for a step: unpacks the buffers, which XLA has aliased in place; csrc/kernels does the
 // arithmetic. Any number of programs may run at once; the handler has no state.
+#include <atomic>
 #include <cstring>
+#include <memory>
 
+#include "absl/synchronization/blocking_counter.h"
 #include "kernels/cpu/registry.h"
 #include "kernels/cpu/run.h"
-#include "kernels/cpu/workers.h"
 #include "kernels/user_options.h"
 #include "xla/ffi/api/ffi.h"
 #include "xla/kernel_call.h"
@@ -36,6 +38,29 @@ bool ToDType(ffi::DataType type, DType* dtype) {
     default:
       return false;
   }
+}
+
+// Tasks on XLA's pool, which is the intra-op pool. The calling thread takes part, and takes over every task that no
+// worker has begun: a call returns even if all workers are blocked, so it may be made from a worker.
+cpu::ParallelFor OnPool(ffi::ThreadPool& pool) {
+  // Outlives the call: a worker may look at it after every task is done.
+  struct Claims {
+    explicit Claims(int n) : taken(new std::atomic_flag[n]()), done(n) {}
+    std::unique_ptr<std::atomic_flag[]> taken;
+    absl::BlockingCounter done;
+  };
+  return [&pool](int n, const std::function<void(int)>& task) {
+    const auto claims = std::make_shared<Claims>(n);
+    // By reference: whoever takes a task runs it before `done` lets us return.
+    const auto run = [claims, &task](int i) {
+      if (claims->taken[i].test_and_set(std::memory_order_relaxed)) return;
+      task(i);
+      claims->done.DecrementCount();
+    };
+    for (int i = 1; i < n; ++i) pool.Schedule([run, i] { run(i); });
+    for (int i = 0; i < n; ++i) run(i);
+    claims->done.Wait();
+  };
 }
 
 ffi::Error Step(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, std::string_view rule_name,
