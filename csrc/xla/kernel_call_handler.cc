@@ -117,7 +117,7 @@ ffi::Error Step(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRet
   step.rule->kernels[static_cast<int>(step.dtype)].prepare(scalars_in, static_cast<double>(options.Updates(taken) + 1),
                                                            scalars, &step.prepared);
   const bool taken_place = cpu::RunStep(step, segments.data(), static_cast<int>(num_params),
-                                        static_cast<int>(pool.num_threads()), cpu::RunOnWorkers);
+                                        static_cast<int>(pool.num_threads()), OnPool(pool));
 
   std::copy(replaced, replaced + num_scalars + 3, scalars_out);
   if (taken_place) {

@@ -102,4 +102,4 @@ def minimize(
         return_full_length_trace=return_full_length_trace,
         jit_compile=jit_compile,
         name=name,
-    )(num_steps, seed)
+    ).run_once(num_steps, seed)

@@ -56,12 +56,37 @@ struct Loops {
       }
     }
 
+    // Into the cache, for writing where it is written. Past the end of the arrays too, where it does nothing.
+    void Prefetch(int64_t i) const {
+      __builtin_prefetch(gradient + i, 0);
+      __builtin_prefetch(param_out + i, 1);
+      for (int k = 0; k < kSlots; ++k) __builtin_prefetch(slot_out[k] + i, 1);
+    }
+
     const T* gradient;
     const T* param_in;
     T* param_out;
     const T* slot_in[kSlots + 1];
     T* slot_out[kSlots + 1];
   };
+
+  // Bytes of an element in all arrays.
+  static constexpr int64_t kElementBytes = (2 + kSlots) * sizeof(T);
+  // Where the arrays are about as large as a last-level cache, or larger, the hardware looks ahead too little or too
+  // late: told what comes 2 KiB later, Adam on 1,000,000 elements took 0.87 of the time. In smaller caches it costs 5%.
+  static constexpr int64_t kPrefetchFrom = 6 << 20;
+  static constexpr int64_t kLine = 64 / sizeof(T), kAhead = 2048 / sizeof(T);
+  // Of one line only, the loop over float64 was not vectorised.
+  static constexpr int64_t kBlock = 4 * kLine;
+
+  static FUSEMIN_HOST_DEVICE void UpdateElement(const Prepared& c, const Memory& at, int64_t i) {
+    Value slots[kSlots + 1];
+    for (int k = 0; k < kSlots; ++k) slots[k] = Number<T>::Load(at.slot_in[k][i]);
+    Value param = Number<T>::Load(at.param_in[i]);
+    R::Update(c, Number<T>::Load(at.gradient[i]), param, slots);
+    at.param_out[i] = Number<T>::Store(param);
+    for (int k = 0; k < kSlots; ++k) at.slot_out[k][i] = Number<T>::Store(slots[k]);
+  }
 
   static Prepared Unpack(const PreparedStep& prepared) {
     Prepared c;
@@ -72,15 +97,16 @@ struct Loops {
   static void Update(const PreparedStep& prepared, const Segment& segment, int64_t begin, int64_t end) {
     const Prepared c = Unpack(prepared);
     const Memory at(segment);
-    FUSEMIN_INDEPENDENT
-    for (int64_t i = begin; i < end; ++i) {
-      Value slots[kSlots + 1];
-      for (int k = 0; k < kSlots; ++k) slots[k] = Number<T>::Load(at.slot_in[k][i]);
-      Value param = Number<T>::Load(at.param_in[i]);
-      R::Update(c, Number<T>::Load(at.gradient[i]), param, slots);
-      at.param_out[i] = Number<T>::Store(param);
-      for (int k = 0; k < kSlots; ++k) at.slot_out[k][i] = Number<T>::Store(slots[k]);
+    int64_t first = begin;
+    if ((end - begin) * kElementBytes >= kPrefetchFrom) {
+      for (; first + kBlock <= end; first += kBlock) {
+        for (int64_t i = first; i < first + kBlock; i += kLine) at.Prefetch(i + kAhead);
+        FUSEMIN_INDEPENDENT
+        for (int64_t i = first; i < first + kBlock; ++i) UpdateElement(c, at, i);
+      }
     }
+    FUSEMIN_INDEPENDENT
+    for (int64_t i = first; i < end; ++i) UpdateElement(c, at, i);
   }
 
   // Sums run in this many lanes, so that the compiler can add vectors without changing the order of additions.
