@@ -16,6 +16,9 @@ constexpr double kOff = StepOptions::kOff;
 // Variables of one shape that share a loop. More make longer loops, which the compiler takes ever more time over.
 constexpr size_t kMaxVariablesOfLoop = 8;
 
+// Fewer elements are no loop: results stay in registers where they are not stored for another fusion to load.
+constexpr int64_t kMinElementsOfLoop = 8;
+
 Value Int(xla::XlaBuilder* builder, int64_t c) { return {xla::ConstantR0<int64_t>(builder, c), xla::S64}; }
 Value Equal(Value a, Value b) { return {xla::Eq(a.op, b.op), xla::PRED}; }
 Value And(Value a, Value b) { return {xla::And(a.op, b.op), xla::PRED}; }
@@ -221,6 +224,7 @@ class Step {
     const size_t results_of_one = 1 + a_.rule->num_slots + a_.has_averages + a_.has_accumulators;
     for (SegmentValues& segment : after_.segments) {
       TF_ASSIGN_OR_RETURN(const xla::Shape shape, builder_->GetShape(segment.param.op));
+      if (xla::ShapeUtil::ElementsIn(shape) < kMinElementsOfLoop) continue;
       std::vector<Value*>& results = by_shape[{shape.dimensions().begin(), shape.dimensions().end()}];
       ForEach([&](auto member) { results.push_back(&member(segment)); });
       if (results.size() >= kMaxVariablesOfLoop * results_of_one) TF_RETURN_IF_ERROR(fuse(&results));
