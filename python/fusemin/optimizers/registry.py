@@ -6,6 +6,7 @@ import tensorflow as tf
 from tensorflow.python.ops import resource_variable_ops
 
 from fusemin._build import RULES
+from fusemin.compilation import in_xla
 from fusemin.optimizers.compat_v1 import CompatV1
 from fusemin.optimizers.family import Adapter, Family, FusedUpdate
 from fusemin.optimizers.keras3 import Keras3
@@ -70,9 +71,12 @@ def find_fallback_reason(optimizer, variables: list[tf.Variable]) -> str | None:
             return f"variable '{variable.name}' is a {type(variable).__name__}, not a resource variable"
         if variable.dtype not in FUSED_DTYPES:
             return f"variable '{variable.name}' is of {variable.dtype.name}"
-    if len({v.dtype for v in variables}) > 1 and getattr(inner, "global_clipnorm", None):
-        # Stock fails: it has no sum of norms of several dtypes.
-        return "global_clipnorm is over variables of several dtypes"
+    if len({v.dtype for v in variables}) > 1:
+        if getattr(inner, "global_clipnorm", None):
+            # Stock fails: it has no sum of norms of several dtypes.
+            return "global_clipnorm is over variables of several dtypes"
+        if inner is not optimizer and in_xla():
+            return f"the loss scale of {name} is over variables of several dtypes, and XLA compiles the step"
     return None
 
 
