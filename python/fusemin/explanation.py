@@ -90,9 +90,9 @@ def explain(optimizer, variables) -> Explanation:
     """Says what `minimize`, or an optimizer from `fuse`, would update these variables with: the fused op, or the
     optimizer's own `apply_gradients`.
 
-    Creates no variables and changes nothing. What only shows while the loss is traced is not in it: compilation by XLA
-    leaves the update to `apply_gradients` too, as does what stock itself refuses with sparse gradients, such as a
-    constraint in `tf.compat.v1`; the debug log of the logger "fusemin" says so.
+    Creates no variables and changes nothing. What only shows while the loss is traced is not in it: inside XLA a
+    sparse gradient leaves the update to `apply_gradients`, as everywhere does what stock refuses with sparse gradients,
+    such as a constraint in `tf.compat.v1`; the debug log of the logger "fusemin" says so.
 
     Args:
       optimizer: an optimizer, see `minimize`.

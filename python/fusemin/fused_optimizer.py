@@ -137,8 +137,9 @@ def fuse(optimizer):
     loaded, copied or made from the config is not fused: call `fuse` again.
 
     At each step the op is used if it can be, or else the optimizer's own method, with the same result: for an option
-    or an optimizer that is not fused, a gradient that is None, in a `tf.distribute` strategy, or where XLA
-    compiles. `fusemin.explain(optimizer, variables)` and the debug log of the logger "fusemin" say which, and why.
+    or an optimizer that is not fused, a gradient that is None, or in a `tf.distribute` strategy. Where XLA compiles the
+    step, the op is compiled with it, unless a gradient is sparse. `fusemin.explain(optimizer, variables)` and the debug
+    log of the logger "fusemin" say which of the two it is, and why.
 
     Args:
       optimizer: an optimizer of `keras.optimizers`, `tf_keras.optimizers`, `tf_keras.optimizers.legacy` or

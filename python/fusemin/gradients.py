@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from fusemin.compilation import in_xla
+
 INDEX_DTYPES = (tf.int32, tf.int64)
 
 
@@ -33,6 +35,8 @@ def find_gradient_reason(gradient, variable: tf.Variable) -> str | None:
         return f"{of} has slices of shape {gradient.values.shape}, not of {variable.shape}"
     if "GPU" in variable.device:
         return f"{of} is sparse, and '{variable.name}' is on a GPU"
+    if in_xla():
+        return f"{of} is sparse, and XLA compiles the step"
     return None
 
 

@@ -4,12 +4,14 @@ import tensorflow as tf
 from tensorflow.python.framework import func_graph
 
 
-def trace(function, *specs):
+def trace(function, *specs, jit_compile=None):
     """The concrete function of a Python function, without AutoGraph, for these specs.
+
+    With `jit_compile` XLA compiles it when it is first called.
 
     Variables that the function creates are lifted out of it, as in any `tf.function`.
     """
-    return tf.function(function, autograph=False).get_concrete_function(*specs)
+    return tf.function(function, autograph=False, jit_compile=jit_compile).get_concrete_function(*specs)
 
 
 def trial(function, *specs):

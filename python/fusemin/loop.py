@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from fusemin import graphs, seeds
+from fusemin.compilation import in_xla
 from fusemin.trace_plan import TracePlan, allocate, trace_shape, write_rows
 from fusemin.traceable import MinimizeTraceableQuantities
-from fusemin.variable_step import in_xla
 
 # An iteration of a while loop costs TensorFlow about as much as ten small ops (measured: 2.2 us against 0.25 us an op
 # on the machine of docs/design.md). Where a step has few ops, four steps go into one iteration; with more ops the
@@ -137,7 +137,7 @@ def run_loop(step, num_steps, seed, trace_fn, options: Options):
                 optimizer_state=result.optimizer_state,
                 seed=next_seed if use_seed else tf.constant(-1),
             )
-            derived = write_rows(derived, plan.derived(trace_fn(quantities)), carry.step, row_offset=offset, xla=xla)
+            derived = write_rows(derived, plan.derived(trace_fn(quantities)), carry.step, row_offset=offset)
         return _Carry(carry.step, result.state, result.buffers, list(derived), next_seed, done, criterion_state)
 
     def iterate(carry: _Carry, steps_per_iteration: int) -> _Carry:
@@ -180,23 +180,16 @@ def run_loop(step, num_steps, seed, trace_fn, options: Options):
     written, derived = carry.written, carry.derived
     if criterion is not None and (tf.is_tensor(num_steps) or num_steps > 0):
         finish = _fill if options.return_full_length_trace else _truncate
-        written, derived = finish(written, carry.step, xla), finish(derived, carry.step, xla)
+        written, derived = finish(written, carry.step), finish(derived, carry.step)
     return carry.state, plan.pack(written, derived)
 
 
-def _fill(buffers, num_taken, xla):
+def _fill(buffers, num_taken):
     """Repeats the row of the last step taken in the rows of the steps that were not."""
     if not buffers:
         return buffers
     num_steps = tf.shape(buffers[0])[0]
     last = num_taken - 1
-    if xla:
-
-        def fill(buffer):
-            taken = tf.reshape(tf.range(num_steps) <= last, [-1] + [1] * (buffer.shape.rank - 1))
-            return tf.where(taken, buffer, tf.gather(buffer, [last]))
-
-        return [fill(buffer) for buffer in buffers]
 
     def fill_rows():
         return list(write_rows(buffers, [tf.gather(b, last) for b in buffers], num_taken, num_steps - num_taken))
@@ -204,6 +197,5 @@ def _fill(buffers, num_taken, xla):
     return tf.cond(num_taken < num_steps, fill_rows, lambda: list(buffers))
 
 
-def _truncate(buffers, num_taken, xla):
-    del xla
+def _truncate(buffers, num_taken):
     return [buffer[:num_taken] for buffer in buffers]

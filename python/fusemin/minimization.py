@@ -46,7 +46,8 @@ def minimize(
         the number of arguments decides. It is called once or twice in all, to be traced, and not at all afterwards.
       return_full_length_trace: whether to repeat the last row up to `num_steps` rows after convergence. If False the
         trace has a row for each step that was taken.
-      jit_compile: whether to compile the loop with XLA. The update is then the optimizer's own, fused by XLA.
+      jit_compile: True to compile the whole loop with XLA, the fused update in it; "loss" to compile loss and gradients
+        only, for loops with other parts that XLA cannot compile.
       seed: int or int32 `Tensor` of shape [2], for a `loss_fn` that takes a `seed`. The same seed gives the seeds, and
         so the trace, that `tfp.math.minimize` gives.
       name: name scope of the ops.
@@ -58,9 +59,10 @@ def minimize(
       TypeError: an argument is of a wrong type, `loss_fn` or `trace_fn` do not return tensors as described, a variable
         is not floating.
       ValueError: `num_steps` is negative, there is no trainable variable or one stands twice, the loss does not depend
-        on one of them, `optimizer` was built for other variables, `jit_compile` or `return_full_length_trace` is not a
-        bool.
+        on one of them, `optimizer` was built for other variables, `jit_compile` or `return_full_length_trace` is not
+        one of their values.
       tf.errors.FailedPreconditionError: a variable is not initialized.
+      tf.errors.InvalidArgumentError: with `jit_compile`, XLA cannot compile an op; the message names it.
 
     In TF2's eager mode the optimization runs at once:
 

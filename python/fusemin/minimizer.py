@@ -1,5 +1,6 @@
 """`Minimizer`: an optimization that is traced once and run many times."""
 
+import contextlib
 import dataclasses
 import threading
 import weakref
@@ -15,6 +16,7 @@ from fusemin.arguments import (
     check_num_steps,
     check_optimizer,
 )
+from fusemin.compilation import LOSS, check_jit_compile, explained_failure
 from fusemin.eager_loop import run_eagerly
 from fusemin.explanation import Explanation, explain
 from fusemin.loop import Options, run_loop
@@ -38,7 +40,8 @@ class Minimizer:
       trainable_variables:
       trace_fn:
       return_full_length_trace:
-      jit_compile: if True, every new value of `num_steps` is compiled anew, since XLA needs static shapes.
+      jit_compile: if True, every new value of `num_steps` is compiled anew, since XLA needs static shapes. If "loss",
+        loss and gradients are compiled once.
       name:
 
     >>> import keras, tensorflow as tf, fusemin
@@ -65,7 +68,7 @@ class Minimizer:
         check_convergence_criterion(convergence_criterion)
         check_callable(batch_convergence_reduce_fn, "batch_convergence_reduce_fn")
         check_flag(return_full_length_trace, "return_full_length_trace")
-        check_flag(jit_compile, "jit_compile")
+        check_jit_compile(jit_compile)
         normalize_trace_fn(trace_fn, [])
         self._program = _Program(
             loss_fn,
@@ -73,7 +76,7 @@ class Minimizer:
             trainable_variables,
             trace_fn,
             Options(convergence_criterion, batch_convergence_reduce_fn, return_full_length_trace),
-            jit_compile,
+            jit_compile if jit_compile == LOSS else bool(jit_compile),
             name,
         )
         run = self._program.inline_run
@@ -104,7 +107,7 @@ class Minimizer:
     def _run(self, num_steps, seed, once=False):
         program = self._program
         num_steps = check_num_steps(num_steps)
-        if program.jit_compile and tf.is_tensor(num_steps):
+        if program.compiles_loop and tf.is_tensor(num_steps):
             raise ValueError("`num_steps` must be known when the function is traced if `jit_compile` is True")
         if seed is not None:
             seed = seeds.sanitize_seed(seed, _SALT)
@@ -113,14 +116,15 @@ class Minimizer:
         if tf.config.functions_run_eagerly() and num_steps > 0:
             step = program.make_step(seed is not None, eager=True)
             return run_eagerly(step, num_steps, seed, program.trace_fn, program.options)
-        if program.jit_compile:
-            return self._compiled(num_steps, seed)
-        if once:
-            return program.traced(seed is not None, num_steps)[1](seed)
-        return program.traced(seed is not None)[1](tf.constant(num_steps), seed)
+        with explained_failure(program.jit_compile) if program.jit_compile else contextlib.nullcontext():
+            if program.compiles_loop:
+                return self._compiled(num_steps, seed)
+            if once:
+                return program.traced(seed is not None, num_steps)[1](seed)
+            return program.traced(seed is not None)[1](tf.constant(num_steps), seed)
 
     def _run_in_graph(self, num_steps, seed):
-        if self._program.jit_compile:
+        if self._program.compiles_loop:
             return self._compiled(num_steps, seed)
         if isinstance(tf.compat.v1.get_default_graph(), tf.__internal__.FuncGraph):
             return self._program.inline_run(num_steps, seed)
@@ -146,15 +150,20 @@ class _Program:
     trainable_variables: Any
     trace_fn: Any
     options: Options
-    jit_compile: bool
+    jit_compile: bool | str
     name: str
     # By whether seeds are used: the step and the loop on it, traced outside of every graph.
     traces: dict[bool, tuple[VariableStep, Any]] = dataclasses.field(default_factory=dict)
     # Held while tracing: one thread traces, those that call at the same time wait for it.
     lock: Any = dataclasses.field(default_factory=threading.RLock)
 
+    @property
+    def compiles_loop(self) -> bool:
+        return self.jit_compile is True
+
     def make_step(self, use_seed, eager=False):
-        return VariableStep(self.loss_fn, self.optimizer, self.trainable_variables, use_seed, eager)
+        compile_loss = self.jit_compile == LOSS
+        return VariableStep(self.loss_fn, self.optimizer, self.trainable_variables, use_seed, eager, compile_loss)
 
     def traced(self, use_seed, num_steps=None):
         """The step, and the loop as a concrete function of a seed, and of `num_steps` first if that is not given."""

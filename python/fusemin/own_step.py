@@ -13,7 +13,6 @@ from fusemin import graphs, optimizers
 from fusemin.arguments import unwrap_variable
 from fusemin.constraints import constrain
 from fusemin.fused_step import fused_step
-from fusemin.variable_step import in_xla
 
 _LOGGER = logging.getLogger("fusemin")
 
@@ -154,8 +153,6 @@ class OwnStep:
         """Adds the op to the graph that is being built. Returns a reason if it cannot."""
         if not _orders_side_effects(tf.compat.v1.get_default_graph()):
             return "the graph is one of TensorFlow 1, where a session runs what `apply_gradients` returns"
-        if in_xla():
-            return "the step is compiled by XLA, where the op has no kernel"
         reason = _build(optimizer, variables, unwrapped)
         if reason is None:
             fused_step(optimizers.bind(optimizer, unwrapped), gradients, loss=None)

@@ -4,7 +4,6 @@ import dataclasses
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.compiler.tf2xla.python import xla as xla_ops
 
 from fusemin import _build
 from fusemin.fused_step import TraceSource
@@ -120,18 +119,10 @@ def trace_shape(buffer: tf.Tensor, spec: tf.TensorSpec) -> tf.TensorShape:
     return tf.TensorShape([buffer.shape[0]]).concatenate(spec.shape)
 
 
-def write_rows(buffers, values, row, count=1, row_offset=0, xla=False) -> list[tf.Tensor]:
-    """Writes `values` into the rows [row + row_offset, row + row_offset + count) of the buffers, in place.
-
-    Inside XLA `count` must be 1 and `row_offset` 0.
-    """
+def write_rows(buffers, values, row, count=1, row_offset=0) -> list[tf.Tensor]:
+    """Writes `values` into the rows [row + row_offset, row + row_offset + count) of the buffers, in place."""
     if not buffers:
         return []
-    if xla:
-        return [
-            xla_ops.dynamic_update_slice(buffer, value[tf.newaxis], tf.stack([row] + [0] * value.shape.rank))
-            for buffer, value in zip(buffers, values, strict=True)
-        ]
     return _build.ops().fusemin_trace_rows(
         row, count, values, buffers, [f"leaf {i}" for i in range(len(buffers))], row_offset=row_offset
     )

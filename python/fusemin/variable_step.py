@@ -3,7 +3,6 @@
 import logging
 
 import tensorflow as tf
-from tensorflow.python.ops import control_flow_util
 
 from fusemin import graphs, optimizers
 from fusemin.arguments import as_variable_list, check_gradients, check_loss, check_variables, unwrap_variable
@@ -16,11 +15,6 @@ from fusemin.traceable import accepts_seed
 _LOGGER = logging.getLogger("fusemin")
 
 
-def in_xla() -> bool:
-    """Whether what is traced now will be compiled by XLA."""
-    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
-
-
 class VariableStep:
     """The step of `minimize`, traced on construction in the context at hand (eager, or a graph).
 
@@ -31,6 +25,7 @@ class VariableStep:
       use_seed: whether the step will be given seeds.
       eager: call `loss_fn` and the optimizer as they are, do not trace them; there is no `update`, and there are no
         specs, and `variables` may be known only after the first call.
+      compile_loss: whether XLA compiles loss and gradients, without the update.
 
     Attributes:
       variables: the variables as the user knows them, in order.
@@ -46,7 +41,7 @@ class VariableStep:
     initial_state = ()
     optimizer_state = ()
 
-    def __init__(self, loss_fn, optimizer, trainable_variables, use_seed, eager=False):
+    def __init__(self, loss_fn, optimizer, trainable_variables, use_seed, eager=False, compile_loss=False):
         watched = None if trainable_variables is None else as_variable_list(trainable_variables)
         if watched is not None:
             check_variables([unwrap_variable(v) for v in watched])
@@ -60,7 +55,9 @@ class VariableStep:
             self._read = read
             return
         seed = tf.TensorSpec([2], tf.int32) if use_seed else None
-        self._differentiate = graphs.trace(differentiate, seed)
+        self._differentiate = graphs.trace(differentiate, seed, jit_compile=compile_loss or None)
+        # What is compiled is one op where it is called.
+        self._num_loss_ops = 1 if compile_loss else len(self._differentiate.graph.get_operations())
         self.variables = list(read) if watched is None else watched
         loss, gradients = self._differentiate.structured_outputs
         self.loss = tf.TensorSpec(loss.shape, loss.dtype)
@@ -82,7 +79,7 @@ class VariableStep:
     def num_ops(self) -> int:
         """How many ops a step traced so far has."""
         update = 1 if self.update is not None else len(self._apply.graph.get_operations())
-        return len(self._differentiate.graph.get_operations()) + update
+        return self._num_loss_ops + update
 
     def release(self) -> None:
         """Frees the step's graphs; it cannot be called again."""
@@ -131,8 +128,6 @@ class VariableStep:
     def _fallback_reason(self, optimizer, gradients) -> str | None:
         """Why the step is left to the optimizer, or None."""
         reason = optimizers.find_fallback_reason(optimizer, self._unwrapped())
-        if reason is None and in_xla():
-            reason = "the step is compiled by XLA, where the op has no kernel"
         if reason is None:
             sparse = [v for g, v in zip(gradients, self.variables, strict=True) if is_sparse(g)]
             reason = optimizers.find_sparse_reason(optimizer, sparse)

@@ -270,7 +270,7 @@ def test_errors_of_stock(family, pairs):
     assert raised[1] is raised[0]
 
 
-def test_xla_takes_stock_steps():
+def test_xla_compiles_the_fused_step():
     loop = Loop(fusemin.fuse(keras.optimizers.Adam(0.1)))
     stock = Loop(keras.optimizers.Adam(0.1))
     with debug_log() as log:
@@ -278,7 +278,7 @@ def test_xla_takes_stock_steps():
             step = tf.function(each.step_as_is, jit_compile=True)
             step()
             step()
-    assert "XLA" in log.reasons[0]
+    assert not log.reasons
     for a, b in zip(loop.values(), stock.values(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
 

@@ -106,6 +106,38 @@ def STOCK(step: int) -> bool:
     return False
 
 
+def set_up(make: Callable[[], object], start: Start, dtype: tf.DType):
+    """An optimizer, and it bound to variables, all with the values of the start."""
+    variables = [tf.Variable(tf.constant(p, dtype), name=f"v{i}") for i, p in enumerate(start.params)]
+    optimizer = make()
+    reason = optimizers.find_fallback_reason(optimizer, variables)
+    assert reason is None, reason
+    update = optimizers.bind(optimizer, variables)
+    for slots, values in zip(update.slots, zip(*start.slots.values(), strict=True), strict=False):
+        for slot, value in zip(slots, values, strict=True):
+            slot.assign(tf.constant(value, dtype))
+    for scalar, value in zip(update.scalars, start.scalars.values(), strict=True):
+        scalar.assign(tf.constant(value, scalar.dtype))
+    if update.iterations is not None:
+        update.iterations.assign(start.iterations)
+    return optimizer, update
+
+
+def state_of(update) -> dict[str, np.ndarray]:
+    """What a bound optimizer holds now, in float64."""
+    names = _core.rules()[update.rule]
+    result = {f"param[{i}]": v for i, v in enumerate(update.variables)}
+    result |= {
+        f"{name}[{i}]": slots[k] for i, slots in enumerate(update.slots) for k, name in enumerate(names["slots"])
+    }
+    result |= dict(zip(names["scalars"], update.scalars, strict=True))
+    if update.iterations is not None:
+        result["iterations"] = update.iterations
+    result |= {f"average[{i}]": average for i, average in enumerate(update.surroundings.averages)}
+    result |= {f"accumulator[{i}]": accumulator for i, accumulator in enumerate(update.surroundings.accumulators)}
+    return {name: variable.numpy().astype(np.float64) for name, variable in result.items()}
+
+
 def run(
     make: Callable[[], object],
     start: Start,
@@ -122,19 +154,8 @@ def run(
       fused: from the number of a step, whether the op does it, or the optimizer's own `apply_gradients`.
       before_step: called with the number of the step and the optimizer.
     """
-    variables = [tf.Variable(tf.constant(p, dtype), name=f"v{i}") for i, p in enumerate(start.params)]
-    optimizer = make()
-    reason = optimizers.find_fallback_reason(optimizer, variables)
-    assert reason is None, reason
-    update = optimizers.bind(optimizer, variables)
-    names = _core.rules()[update.rule]
-    for slots, values in zip(update.slots, zip(*start.slots.values(), strict=True), strict=False):
-        for slot, value in zip(slots, values, strict=True):
-            slot.assign(tf.constant(value, dtype))
-    for scalar, value in zip(update.scalars, start.scalars.values(), strict=True):
-        scalar.assign(tf.constant(value, scalar.dtype))
-    if update.iterations is not None:
-        update.iterations.assign(start.iterations)
+    optimizer, update = set_up(make, start, dtype)
+    variables = update.variables
 
     @tf.function(autograph=False, reduce_retracing=True)
     def fused_apply(*gradients):
@@ -154,16 +175,7 @@ def run(
             )
         )
 
-    result = {f"param[{i}]": v for i, v in enumerate(variables)}
-    result |= {
-        f"{name}[{i}]": slots[k] for i, slots in enumerate(update.slots) for k, name in enumerate(names["slots"])
-    }
-    result |= dict(zip(names["scalars"], update.scalars, strict=True))
-    if update.iterations is not None:
-        result["iterations"] = update.iterations
-    result |= {f"average[{i}]": average for i, average in enumerate(update.surroundings.averages)}
-    result |= {f"accumulator[{i}]": accumulator for i, accumulator in enumerate(update.surroundings.accumulators)}
-    return {name: variable.numpy().astype(np.float64) for name, variable in result.items()}
+    return state_of(update)
 
 
 def largest_difference(got, expected, start: Start) -> tuple[float, str]:

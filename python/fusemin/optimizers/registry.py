@@ -6,7 +6,7 @@ import tensorflow as tf
 from tensorflow.python.ops import resource_variable_ops
 
 from fusemin._build import RULES
-from fusemin.arguments import unwrap_variable
+from fusemin.compilation import in_xla
 from fusemin.optimizers.compat_v1 import CompatV1
 from fusemin.optimizers.family import Adapter, Family, FusedUpdate
 from fusemin.optimizers.keras3 import Keras3
@@ -77,6 +77,8 @@ def find_fallback_reason(optimizer, variables: list[tf.Variable]) -> str | None:
         return "global_clipnorm is over variables of several dtypes"
     if inner is not optimizer:
         decided_over_all = f"the loss scale of {name}"
+        if len({v.dtype for v in variables}) > 1 and in_xla():
+            return f"{decided_over_all} is over variables of several dtypes, and XLA compiles the step"
     if decided_over_all and len({(v.dtype, v.device) for v in variables}) > 1 and any(map(_is_on_gpu, variables)):
         return f"{decided_over_all} is over variables of several dtypes or devices, one of them a GPU"
     return None
@@ -87,8 +89,6 @@ def find_sparse_reason(optimizer, variables: list) -> str | None:
     sparse; None if it can. The variables are as their user knows them."""
     family = find_family(optimizer)
     for variable in variables:
-        if _is_on_gpu(unwrap_variable(variable)):
-            return f"the gradient of '{variable.name}' is sparse, and it is on a GPU"
         option = family.unsupported_sparse(optimizer, variable)
         if option:
             return f"{type(optimizer).__name__} uses {option}, which stock refuses with a sparse gradient"
@@ -98,6 +98,11 @@ def find_sparse_reason(optimizer, variables: list) -> str | None:
 def find_placement_reason(update: FusedUpdate) -> str | None:
     """Why an op cannot have all that a bound optimizer holds of a variable, since it is on several devices, or None."""
     around = update.surroundings
+    if in_xla():
+        held = [*update.variables, *([] if update.iterations is None else [update.iterations])]
+        devices = sorted({_short(variable.device) for variable in held})
+        if len(devices) > 1:
+            return f"the variables are on several devices, {', '.join(devices)}, and XLA compiles the step"
     for i, variable in enumerate(update.variables):
         own = [*update.slots[i], *around.averages[i : i + 1], *around.accumulators[i : i + 1]]
         for other in (*own, *update.scalars, *around.loss_scale):

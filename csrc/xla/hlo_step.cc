@@ -1,0 +1,251 @@
+#include "xla/hlo_step.h"
+
+#include <map>
+
+#include "xla/hlo/builder/lib/arithmetic.h"
+#include "xla/hlo/builder/lib/constants.h"
+#include "xla/hlo_rule.h"
+#include "xla/loop_fusion.h"
+#include "xla/shape_util.h"
+
+namespace fusemin::hlo {
+namespace {
+
+constexpr double kOff = StepOptions::kOff;
+
+// Variables of one shape that share a loop. More make longer loops, which the compiler takes ever more time over.
+constexpr size_t kMaxVariablesOfLoop = 8;
+
+// Fewer elements are no loop: results stay in registers where they are not stored for another fusion to load.
+constexpr int64_t kMinElementsOfLoop = 8;
+
+Value Int(xla::XlaBuilder* builder, int64_t c) { return {xla::ConstantR0<int64_t>(builder, c), xla::S64}; }
+Value Equal(Value a, Value b) { return {xla::Eq(a.op, b.op), xla::PRED}; }
+Value And(Value a, Value b) { return {xla::And(a.op, b.op), xla::PRED}; }
+Value If(Value condition, Value yes, Value no) { return Select(Condition{condition.op}, yes, no); }
+
+// The call after `iterations` is one of `every`, the last of each.
+Value IsLastOf(Value iterations, double every) {
+  xla::XlaBuilder* const builder = iterations.op.builder();
+  const Value n = Int(builder, static_cast<int64_t>(every));
+  return Equal({xla::Rem((iterations + Int(builder, 1)).op, n.op), xla::S64}, Int(builder, 0));
+}
+
+Value SumOfSquares(Value x) {
+  const Value wide = Convert(x, xla::F64);
+  xla::XlaBuilder* const builder = x.op.builder();
+  return {xla::ReduceAll(xla::Mul(wide.op, wide.op), xla::ConstantR0<double>(builder, 0.0),
+                         xla::CreateScalarAddComputation(xla::F64, builder)),
+          xla::F64};
+}
+
+Value AllFinite(Value x) {
+  xla::XlaBuilder* const builder = x.op.builder();
+  return {xla::ReduceAll(xla::IsFinite(x.op), xla::ConstantR0<bool>(builder, true),
+                         xla::CreateScalarAndComputation(xla::PRED, builder)),
+          xla::PRED};
+}
+
+// All that does not depend on the element. What a step does not need is left uninitialized.
+struct Scalars {
+  std::unique_ptr<PreparedRule> rule;
+  // What the gradient is multiplied with as it is accumulated, and as it is used: for each parameter, or none.
+  Value accumulated_scale;
+  std::vector<Value> scales;
+  Value clip_value, weight_decay, learning_rate;
+  // Of the moving average, and whether the parameter becomes it.
+  Value keep, take, overwrites;
+  // Whether this call uses the accumulated gradients, and whether it changes anything at all.
+  Value applies, taken;
+};
+
+class Step {
+ public:
+  Step(const StepAttributes& attributes, const StepValues& before, bool loop_fusions)
+      : a_(attributes),
+        user_(attributes.options),
+        before_(before),
+        loop_fusions_(loop_fusions),
+        after_(before),
+        builder_(before.segments[0].param.op.builder()),
+        stored_(before.segments[0].param.type),
+        // As numeric/half.h has it.
+        arithmetic_(stored_ == xla::F64 ? xla::F64 : xla::F32) {}
+
+  absl::StatusOr<StepValues> operator()() {
+    Value next_scalars[kMaxScalars];
+    const Scalars scalars = Prepare(next_scalars);
+    for (int i = 0; i < a_.num_params; ++i) after_.segments[i] = Update(scalars, i, before_.segments[i]);
+    if (loop_fusions_) TF_RETURN_IF_ERROR(FuseLoops());
+    const auto choose = [](Value condition, Value yes, Value no) {
+      return condition.op.IsUninitialized() ? yes : If(condition, yes, no);
+    };
+    for (int k = 0; k < a_.rule->num_scalars; ++k) {
+      const Value next = choose(scalars.applies, next_scalars[k], before_.scalars[k]);
+      after_.scalars[k] = choose(scalars.taken, next, before_.scalars[k]);
+    }
+    after_.iterations = choose(scalars.taken, before_.iterations + Int(builder_, 1), before_.iterations);
+    if (a_.has_loss_scale) {
+      const Value counted = before_.loss_counter + Wide(1.0);
+      const Value grows = And(scalars.taken, Equal(counted, Wide(user_.dynamic_growth_steps)));
+      after_.loss_scale = before_.loss_scale * If(grows, Wide(2.0), If(scalars.taken, Wide(1.0), Wide(0.5)));
+      after_.loss_counter = If(scalars.taken, If(grows, Wide(0.0), counted), Wide(0.0));
+    }
+    return std::move(after_);
+  }
+
+ private:
+  Value Wide(double c) const { return Scalar(builder_, xla::F64, c); }
+  Value Load(Value x) const { return Convert(x, arithmetic_); }
+  Value Store(Value x) const { return Convert(x, stored_); }
+
+  Scalars Prepare(Value* next_scalars) const {
+    Scalars s;
+    const double steps = user_.gradient_accumulation_steps;
+    Value updates = before_.iterations;
+    if (a_.has_accumulators) {
+      updates = {xla::Div(updates.op, Int(builder_, static_cast<int64_t>(steps)).op), xla::S64};
+      s.applies = IsLastOf(before_.iterations, steps);
+    }
+    const bool scaled = a_.has_loss_scale || user_.loss_scale_factor != kOff;
+    const Value incoming =
+        a_.has_loss_scale ? Wide(1.0) / before_.loss_scale : Wide(scaled ? 1.0 / user_.loss_scale_factor : 1.0);
+    if (a_.has_accumulators) s.accumulated_scale = Load(incoming);
+    SetScales(a_.has_accumulators ? Wide(1.0 / steps) : incoming, scaled || a_.has_accumulators, &s);
+    if (user_.clipvalue != kOff) s.clip_value = Load(Wide(user_.clipvalue));
+    s.learning_rate = Load(before_.hyperparameters[0]);
+    if (!a_.decays.empty()) s.weight_decay = Load(Wide(user_.weight_decay));
+    if (a_.has_averages) {
+      const bool starts_at_param = user_.ema_starts_at_param != 0.0;
+      Value keep = Wide(user_.ema_momentum);
+      if (starts_at_param) keep = If(Equal(updates, Int(builder_, 0)), Wide(0.0), keep);
+      // Keras 3 subtracts the momentum from 1 in the type of the variable, tf_keras before it is rounded to that.
+      s.take = Load(Wide(1.0) - (starts_at_param ? Convert(Load(keep), xla::F64) : keep));
+      s.keep = Load(keep);
+      if (user_.ema_overwrite_frequency != kOff) s.overwrites = IsLastOf(updates, user_.ema_overwrite_frequency);
+    }
+    std::copy(std::begin(before_.scalars), std::end(before_.scalars), next_scalars);
+    s.rule = FindRule(a_.rule->name)(before_.hyperparameters, Convert(updates, xla::F64) + Wide(1.0), next_scalars,
+                                     arithmetic_);
+    return s;
+  }
+
+  // `scale` is what all gradients are multiplied with, if they are `scaled`.
+  void SetScales(Value scale, bool scaled, Scalars* s) const {
+    const auto scaled_norm = [&](Value squares) { return Sqrt(squares) * scale; };
+    if (scaled) s->scales.assign(a_.num_params, Load(scale));
+    if (a_.has_loss_scale) {
+      Value finite = AllFinite(Gradient(*s, before_.segments[0]));
+      for (int i = 1; i < a_.num_params; ++i) finite = And(finite, AllFinite(Gradient(*s, before_.segments[i])));
+      s->taken = a_.has_accumulators ? Value{xla::Or(finite.op, xla::Not(s->applies.op)), xla::PRED} : finite;
+    }
+    if (user_.clipnorm != kOff) {
+      const Value limit = Wide(user_.clipnorm);
+      s->scales.resize(a_.num_params);
+      for (int i = 0; i < a_.num_params; ++i) {
+        const Value norm = scaled_norm(SumOfSquares(Gradient(*s, before_.segments[i])));
+        // As in tf.clip_by_norm: a norm of infinity leaves 0, and NaN where the gradient is infinite.
+        s->scales[i] = Load(scale * (limit / Max(norm, limit)));
+      }
+    } else if (user_.global_clipnorm != kOff) {
+      Value squares = Wide(0.0);
+      for (int i = 0; i < a_.num_params; ++i) {
+        squares = squares + SumOfSquares(Gradient(*s, before_.segments[i]));
+      }
+      const Value norm = scaled_norm(squares), limit = Wide(user_.global_clipnorm);
+      // As in tf.clip_by_global_norm: a norm that is not finite makes all gradients NaN.
+      const Value factor = limit * Min(Wide(1.0) / norm, Wide(1.0) / limit) + (norm - norm);
+      s->scales.assign(a_.num_params, Load(scale * factor));
+    }
+  }
+
+  // The gradient as the update begins with it, as stored.
+  Value Gradient(const Scalars& s, const SegmentValues& segment) const {
+    if (!a_.has_accumulators) return segment.gradient;
+    return Store(Load(segment.accumulator) + Load(segment.gradient) * s.accumulated_scale);
+  }
+
+  // Parameter i with its slots after the step.
+  SegmentValues Update(const Scalars& s, int i, const SegmentValues& old) const {
+    SegmentValues segment = old;
+    const int num_slots = a_.rule->num_slots;
+    const Value accumulated = Gradient(s, old);
+    Value gradient = Load(accumulated);
+    if (!s.scales.empty()) gradient = gradient * s.scales[i];
+    // NaN stays.
+    if (user_.clipvalue != kOff) gradient = Min(Max(gradient, -s.clip_value), s.clip_value);
+    gradient = Load(Store(gradient));
+    Value param = Load(old.param), slots[kMaxSlots];
+    for (int k = 0; k < num_slots; ++k) slots[k] = Load(old.slots[k]);
+    if (!a_.decays.empty() && a_.decays[i]) {
+      param = Load(Store(param - param * s.weight_decay * s.learning_rate));
+    }
+    if (s.rule->has_trust_ratio()) {
+      s.rule->UpdateSlots(gradient, slots);
+      for (int k = 0; k < num_slots; ++k) slots[k] = Load(Store(slots[k]));
+      const Value direction = s.rule->Direction(slots);
+      const Value param_norm = Load(Sqrt(SumOfSquares(param)));
+      const Value direction_norm = Load(Sqrt(SumOfSquares(direction)));
+      param = param - s.rule->Ratio(param_norm, direction_norm) * direction;
+    } else {
+      s.rule->Update(gradient, &param, slots);
+    }
+    const auto if_applies = [&](Value yes, Value no) { return a_.has_accumulators ? If(s.applies, yes, no) : yes; };
+    segment.param = if_applies(Store(param), old.param);
+    for (int k = 0; k < num_slots; ++k) segment.slots[k] = if_applies(Store(slots[k]), old.slots[k]);
+    if (a_.has_accumulators) segment.accumulator = If(s.applies, Constant(old.param, 0.0), accumulated);
+    if (a_.has_averages) {
+      segment.average = Store(s.keep * Load(old.average) + s.take * Load(segment.param));
+      if (user_.ema_overwrite_frequency != kOff) segment.param = If(s.overwrites, segment.average, segment.param);
+    }
+    if (a_.has_loss_scale) {
+      ForEach([&](auto member) { member(segment) = If(s.taken, member(segment), member(old)); });
+    }
+    return segment;
+  }
+
+  // `visit(member)` for each tensor of a segment that a step replaces; `member` is a function from the segment to it.
+  template <class Visit>
+  void ForEach(const Visit& visit) const {
+    visit([](auto& segment) -> auto& { return segment.param; });
+    for (int k = 0; k < a_.rule->num_slots; ++k) visit([k](auto& segment) -> auto& { return segment.slots[k]; });
+    if (a_.has_averages) visit([](auto& segment) -> auto& { return segment.average; });
+    if (a_.has_accumulators) visit([](auto& segment) -> auto& { return segment.accumulator; });
+  }
+
+  // Variables of one shape share loops.
+  absl::Status FuseLoops() {
+    std::map<std::vector<int64_t>, std::vector<Value*>> by_shape;
+    const auto fuse = [this](std::vector<Value*>* results) {
+      const absl::Status status = results->empty() ? absl::OkStatus() : FuseIntoOneLoop(builder_, *results);
+      results->clear();
+      return status;
+    };
+    const size_t results_of_one = 1 + a_.rule->num_slots + a_.has_averages + a_.has_accumulators;
+    for (SegmentValues& segment : after_.segments) {
+      TF_ASSIGN_OR_RETURN(const xla::Shape shape, builder_->GetShape(segment.param.op));
+      if (xla::ShapeUtil::ElementsIn(shape) < kMinElementsOfLoop) continue;
+      std::vector<Value*>& results = by_shape[{shape.dimensions().begin(), shape.dimensions().end()}];
+      ForEach([&](auto member) { results.push_back(&member(segment)); });
+      if (results.size() >= kMaxVariablesOfLoop * results_of_one) TF_RETURN_IF_ERROR(fuse(&results));
+    }
+    for (auto& [shape, results] : by_shape) TF_RETURN_IF_ERROR(fuse(&results));
+    return absl::OkStatus();
+  }
+
+  const StepAttributes& a_;
+  const UserOptions& user_;
+  const StepValues& before_;
+  const bool loop_fusions_;
+  StepValues after_;
+  xla::XlaBuilder* const builder_;
+  const xla::PrimitiveType stored_, arithmetic_;
+};
+
+}  // namespace
+
+absl::StatusOr<StepValues> HloStep(const StepAttributes& attributes, const StepValues& before, bool loop_fusions) {
+  return Step(attributes, before, loop_fusions)();
+}
+
+}  // namespace fusemin::hlo

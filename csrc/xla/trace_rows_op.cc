@@ -1,0 +1,41 @@
+// TraceRows inside XLA.
+#include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
+#include "xla/registration.h"
+#include "xla/trace_row.h"
+
+namespace fusemin::hlo {
+namespace {
+
+class TraceRowsOp : public tensorflow::XlaOpKernel {
+ public:
+  explicit TraceRowsOp(tensorflow::OpKernelConstruction* ctx) : XlaOpKernel(ctx) {
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("names", &names_));
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("row_offset", &row_offset_));
+  }
+
+  void Compile(tensorflow::XlaOpKernelContext* ctx) override {
+    // Known in the body of the loop, not where the rest of a trace is filled after it.
+    int64_t known = 0;
+    const bool one_row = ctx->ConstantInputAsIntScalar(1, &known).ok() && known == 1;
+    const int n = static_cast<int>(names_.size());
+    const xla::XlaOp row = RowIndex(ctx, 0, row_offset_);
+    for (int i = 0; i < n; ++i) {
+      if (one_row) {
+        OP_REQUIRES_OK(ctx, WriteRow(ctx, 2 + n + i, i, ctx->Input(2 + i), row, names_[i]));
+      } else {
+        OP_REQUIRES_OK(ctx, FillRows(ctx, 2 + n + i, i, ctx->Input(2 + i), row, ctx->Input(1), names_[i]));
+      }
+    }
+  }
+
+ private:
+  std::vector<std::string> names_;
+  int64_t row_offset_ = 0;
+};
+
+const XlaKernel kernel("Fusemin>TraceRows", [](tensorflow::OpKernelConstruction* ctx) -> tensorflow::OpKernel* {
+  return new TraceRowsOp(ctx);
+});
+
+}  // namespace
+}  // namespace fusemin::hlo

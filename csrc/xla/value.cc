@@ -1,0 +1,58 @@
+#include "xla/value.h"
+
+#include <cmath>
+
+#include "xla/hlo/builder/lib/constants.h"
+#include "xla/shape_util.h"
+
+namespace fusemin::hlo {
+namespace {
+
+// An array of the shape of `like`. Only XLA's other operations broadcast scalars by themselves.
+xla::XlaOp BroadcastTo(xla::XlaOp x, const xla::Shape& like) {
+  const absl::StatusOr<xla::Shape> shape = x.builder()->GetShape(x);
+  if (!shape.ok()) return x.builder()->ReportError(shape.status());
+  return shape->dimensions().empty() && !like.dimensions().empty() ? xla::Broadcast(x, like.dimensions()) : x;
+}
+
+}  // namespace
+
+Value Convert(Value x, xla::PrimitiveType type) {
+  if (x.type == type) return x;
+  Value converted{xla::ConvertElementType(x.op, type), type};
+  if (x.known.has_value() && type == xla::F64) converted.known = x.known;
+  if (x.known.has_value() && type == xla::F32) converted.known = static_cast<float>(*x.known);
+  return converted;
+}
+
+Value Scalar(xla::XlaBuilder* builder, xla::PrimitiveType type, double c) {
+  const Value wide{xla::ConstantR0<double>(builder, c), xla::F64, c};
+  return Convert(wide, type);
+}
+
+Value Pow(Value base, Value exponent) {
+  const Value wide = Convert(exponent, xla::F64);
+  xla::XlaOp power;
+  if (base.known.has_value() && *base.known > 0) {
+    // As near as a power: where the exponent magnifies the error of the logarithm, the result is next to 0. A loop on a
+    // scalar has fewer operations.
+    power = xla::Exp(xla::Mul(wide.op, xla::ConstantR0<double>(wide.op.builder(), std::log(*base.known))));
+  } else {
+    power = xla::Pow(Convert(base, xla::F64).op, wide.op);
+  }
+  return Convert({power, xla::F64}, base.type);
+}
+
+Value Select(Condition condition, Value yes, Value no) {
+  xla::XlaBuilder* const builder = yes.op.builder();
+  xla::Shape largest = xla::ShapeUtil::MakeShape(xla::PRED, {});
+  for (xla::XlaOp op : {condition.op, yes.op, no.op}) {
+    const absl::StatusOr<xla::Shape> shape = builder->GetShape(op);
+    if (!shape.ok()) return {builder->ReportError(shape.status()), yes.type};
+    if (largest.dimensions().empty()) largest = *shape;
+  }
+  return {xla::Select(BroadcastTo(condition.op, largest), BroadcastTo(yes.op, largest), BroadcastTo(no.op, largest)),
+          yes.type};
+}
+
+}  // namespace fusemin::hlo

@@ -1,0 +1,78 @@
+"""Every row of the table of optimizers, compiled by XLA, against the default mode and against stock under XLA."""
+
+import pytest
+import tensorflow as tf
+from compiled_steps import FORMS, run_all
+from optimizer_table import OPTION_ROWS, ROWS
+from side_by_side import draw, largest_difference
+
+from fusemin import optimizers
+
+NUM_STEPS = 12
+# XLA contracts multiply-adds, which the op in its default mode does not: "to rounding".
+FLOAT64_LIMIT = 1e-13
+# In units in the last place of the type.
+LOWER = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+ROWS_OF_A_FUNCTION = 12
+
+# XLA has no kernel for the update of legacy Adam with amsgrad: there only the fused step compiles.
+STOCK_DOES_NOT_COMPILE = {"amsgrad_kernel"}
+
+ALL = ROWS + OPTION_ROWS
+CHUNKS = [ALL[i : i + ROWS_OF_A_FUNCTION] for i in range(0, len(ALL), ROWS_OF_A_FUNCTION)]
+
+
+def rule(row):
+    return optimizers.rule_name(row.make(learning_rate=0.01))
+
+
+def draw_for(row, dtype):
+    return draw(rule(row), dtype, row.num_variables, NUM_STEPS)
+
+
+def one_of_each_rule():
+    """Two optimizers of the same rule differ in numbers only."""
+    rows = {}
+    for row in ROWS:
+        rows.setdefault(rule(row), row)
+    return list(rows.values())
+
+
+def compare(got, expected, rows, starts, group, limit, check_difference):
+    for row, start, a, b in zip(rows, starts, got, expected, strict=True):
+        measured, where = largest_difference(a, b, start)
+        check_difference(group, f"{row.id}: {where}", measured, limit)
+
+
+every_chunk = pytest.mark.parametrize("rows", CHUNKS, ids=lambda rows: rows[0].id)
+
+
+@every_chunk
+def test_float64_is_the_same_as_the_default_mode(rows, check_difference):
+    starts = [draw_for(row, tf.float64) for row in rows]
+    expected = run_all(rows, starts, tf.float64, fused=True, jit_compile=False)
+    for form in FORMS:
+        got = run_all(rows, starts, tf.float64, fused=True, jit_compile=True, form=form)
+        limit = FLOAT64_LIMIT if form == "hlo" else 0.0  # The same kernels.
+        compare(got, expected, rows, starts, f"xla {form}, default mode, float64", limit, check_difference)
+
+
+@every_chunk
+def test_float64_is_the_same_as_stock_under_xla(rows, check_difference):
+    rows = [row for row in rows if rule(row) not in STOCK_DOES_NOT_COMPILE]
+    starts = [draw_for(row, tf.float64) for row in rows]
+    stock = run_all(rows, starts, tf.float64, fused=False, jit_compile=True)
+    got = run_all(rows, starts, tf.float64, fused=True, jit_compile=True, form="hlo")
+    compare(got, stock, rows, starts, "xla hlo, stock under xla, float64", FLOAT64_LIMIT, check_difference)
+
+
+@pytest.mark.parametrize("dtype", LOWER)
+@pytest.mark.parametrize("form", FORMS)
+def test_lower_precision_is_the_same_as_the_default_mode(dtype, form, check_difference):
+    dtype = tf.as_dtype(dtype)
+    rows = [row for row in one_of_each_rule() if dtype.name not in row.unstable]
+    starts = [draw_for(row, dtype) for row in rows]
+    expected = run_all(rows, starts, dtype, fused=True, jit_compile=False)
+    got = run_all(rows, starts, dtype, fused=True, jit_compile=True, form=form)
+    limit = 8 * LOWER[dtype.name] if form == "hlo" else 0.0
+    compare(got, expected, rows, starts, f"xla {form}, default mode, {dtype.name}", limit, check_difference)
