@@ -20,7 +20,10 @@ set(isa_avx512_flags -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd -mfma
 add_library(fusemin_kernels STATIC
   ${KERNELS_SOURCE}/kernels/cpu/isa.cc
   ${KERNELS_SOURCE}/kernels/cpu/run.cc
+  ${KERNELS_SOURCE}/kernels/cpu/workers.cc
   ${KERNELS_BINARY}/registry.cc)
+find_package(Threads REQUIRED)
+target_link_libraries(fusemin_kernels PUBLIC Threads::Threads)
 target_include_directories(fusemin_kernels PUBLIC ${KERNELS_SOURCE})
 target_compile_options(fusemin_kernels PRIVATE -Wall -Wextra)
 

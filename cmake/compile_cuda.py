@@ -2,7 +2,8 @@
 
     python compile_cuda.py UNIT.cu --include CSRC --out FOLDER
 
-writes FOLDER/UNIT.ptx, and for each architecture FOLDER/UNIT.sm_75.cubin and FOLDER/UNIT.sm_75.ptxas, what `ptxas -v` says.
+writes FOLDER/UNIT.ptx, and for each architecture FOLDER/UNIT.sm_75.cubin and, as FOLDER/UNIT.sm_75.ptxas, what
+`ptxas -v` says of it.
 """
 
 import argparse
@@ -16,8 +17,8 @@ import sys
 # The PTX is for the oldest, and is what devices run that no cubin is for.
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 
-# The kernels' arithmetic is that of the CPU kernels: no contraction of multiply-adds, divisions and roots rounded correctly,
-# denormals kept. Memory is the limit, so nothing would be gained.
+# The kernels' arithmetic is that of the CPU kernels: no contraction of multiply-adds, divisions and roots rounded
+# correctly, denormals kept. Memory is the limit, so nothing would be gained.
 OPTIONS = (
     f"--gpu-architecture=compute_{ARCHITECTURES[0]}",
     "--std=c++17",
@@ -97,8 +98,8 @@ class Nvrtc:
 
 
 def assemble(ptx: pathlib.Path, architecture: int) -> None:
-    """Makes the cubin beside the PTX, and `.ptxas`, what ptxas says of the resources of each kernel. What was made of the
-    same PTX by the same ptxas stays: a header that all units include may change without any of them changing."""
+    """Makes the cubin beside the PTX, and `.ptxas`, what ptxas says of the resources of each kernel. What was made of
+    the same PTX by the same ptxas stays: a header that all units include may change without any of them changing."""
     cubin, report, made_of = (ptx.with_suffix(f".sm_{architecture}.{kind}") for kind in ("cubin", "ptxas", "made_of"))
     command = [ptxas(), f"-arch=sm_{architecture}", "-O3", "--verbose", "-o", str(cubin), str(ptx)]
     version = subprocess.run([ptxas(), "--version"], capture_output=True, check=True).stdout

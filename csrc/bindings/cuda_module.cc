@@ -146,6 +146,32 @@ cuda::Plan MakePlan(const std::string& rule_name, const std::string& dtype, cons
   return cuda::Plan(step, segments.data(), static_cast<int>(segments.size()), rows);
 }
 
+// `(launches, bytes)` of a step, all of whose tensors are aligned.
+std::pair<int, uint64_t> Cost(const std::string& rule_name, const std::string& dtype, const std::vector<int64_t>& sizes,
+                              const std::map<std::string, double>& options, bool gradient_rows, bool param_rows) {
+  cuda::Step step{};
+  step.rule = cuda::FindRule(rule_name);
+  if (step.rule == nullptr) throw py::value_error("rule must be one of rules(), it is '" + rule_name + "'");
+  step.dtype = DTypeByName(dtype);
+  step.options = OptionsByName(options);
+  step.scalars[cuda::kIterations] = {16, 16};
+  std::vector<Segment> segments(sizes.size());
+  void* const some = Memory(16);
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    Segment& s = segments[i];
+    s.size = sizes[i];
+    s.decays = true;
+    s.gradient = s.param_in = s.param_out = some;
+    for (int k = 0; k < step.rule->num_slots; ++k) s.slot_in[k] = s.slot_out[k] = some;
+    if (step.options.ema_momentum != UserOptions::kOff) s.average_in = s.average_out = some;
+    if (step.options.gradient_accumulation_steps != UserOptions::kOff) s.accumulator_in = s.accumulator_out = some;
+    if (gradient_rows) s.gradient_row = some;
+    if (param_rows) s.param_row = some;
+  }
+  const cuda::Plan plan(step, segments.data(), static_cast<int>(segments.size()), {});
+  return {plan.num_launches(), plan.num_bytes()};
+}
+
 }  // namespace
 
 void BindCuda(py::module_& parent) {
@@ -199,6 +225,17 @@ Args:
 
 Raises:
   ValueError: there is no such rule, dtype, type or option, or a list is too short.)");
+  m.def("cost", &Cost, py::arg("rule"), py::arg("dtype"), py::arg("sizes"),
+        py::arg("options") = std::map<std::string, double>(), py::arg("gradient_rows") = false,
+        py::arg("param_rows") = false,
+        R"(`(launches, bytes)` of a step on tensors of these sizes: planned, not measured.
+
+Args:
+  rule, dtype, sizes, options: as of `plan`.
+  gradient_rows, param_rows: whether a trace takes them all.
+
+Raises:
+  ValueError: there is no such rule, dtype or option.)");
   m.def(
       "zero_tickets", [](uint64_t stream, uint64_t tickets) { Check(cuda::ZeroTickets(StreamAt(stream), tickets)); },
       py::arg("stream"), py::arg("tickets"), "Enqueues that the tickets of `Plan.enqueue` become 0.");

@@ -4,12 +4,12 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <thread>
 
 #include "bindings/cuda_module.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/registry.h"
 #include "kernels/cpu/run.h"
+#include "kernels/cpu/workers.h"
 
 namespace py = pybind11;
 
@@ -187,13 +187,7 @@ py::list Step(const std::string& rule_name, const Arrays& params, const Arrays& 
                                                  &prepared.prepared);
   {
     py::gil_scoped_release release;
-    cpu::RunStep(prepared, segments.data(), static_cast<int>(segments.size()), num_threads,
-                 [](int n, const std::function<void(int)>& task) {
-                   std::vector<std::thread> threads;
-                   for (int i = 1; i < n; ++i) threads.emplace_back(task, i);
-                   task(0);
-                   for (std::thread& thread : threads) thread.join();
-                 });
+    cpu::RunStep(prepared, segments.data(), static_cast<int>(segments.size()), num_threads, cpu::RunOnWorkers);
   }
   return py::cast(scalars);
 }

@@ -75,7 +75,7 @@ class FusedStepGpuOp : public OpKernel {
     for (size_t i = 0; i < a_.hyperparameter_positions.size(); ++i) {
       const int input = a_.hyperparameters_at + static_cast<int>(i);
       const int k = a_.hyperparameter_positions[i];
-      const std::string what = absl::StrCat("hyperparameter '", a_.rule->hyperparameters[k], "'");
+      const std::string what = a_.HyperparameterName(k);
       Tensor tensor;
       if (ctx->input_dtype(input) != tensorflow::DT_RESOURCE) {
         tensor = ctx->input(input);
@@ -91,8 +91,13 @@ class FusedStepGpuOp : public OpKernel {
         }
         tensor = *variable->tensor();
       }
-      TF_RETURN_IF_ERROR(ScalarTypeOf(tensor, what, &step->hyperparameter_types[k]));
-      step->hyperparameters[k] = Address(tensor.data());
+      if (k == kCountPosition) {
+        TF_RETURN_IF_ERROR(ScalarTypeOf(tensor, what, &step->scalar_types[cuda::kIterations]));
+        step->scalars[cuda::kIterations].in = Address(tensor.data());
+      } else {
+        TF_RETURN_IF_ERROR(ScalarTypeOf(tensor, what, &step->hyperparameter_types[k]));
+        step->hyperparameters[k] = Address(tensor.data());
+      }
       held->push_back(std::move(tensor));
     }
     return absl::OkStatus();
@@ -113,7 +118,7 @@ class FusedStepGpuOp : public OpKernel {
   // The tickets, zeroed at the first step on the stream of the device.
   absl::Status Tickets(OpKernelContext* ctx, uint64_t* tickets) {
     const tensorflow::mutex_lock lock(mutex_);
-    if (!tickets_.IsInitialized()) {
+    if (tickets_.NumElements() == 0) {
       Tensor fresh;
       TF_RETURN_IF_ERROR(ctx->allocate_temp(tensorflow::DT_INT32, TensorShape({cuda::kNumTickets}), &fresh));
       TF_RETURN_IF_ERROR(DriverStatus(name(), cuda::ZeroTickets(StreamOf(ctx), Address(fresh.data()))));
@@ -136,7 +141,8 @@ class FusedStepGpuOp : public OpKernel {
     std::vector<Tensor> held;
     TF_RETURN_IF_ERROR(GatherHyperparameters(ctx, &step, &held));
     LockedVariables variables;
-    TF_RETURN_IF_ERROR(variables.Lock(ctx, 0, a_.gradients_at, [this](int i) { return a_.VariableName(i); }));
+    TF_RETURN_IF_ERROR(
+        variables.Lock(ctx, 0, a_.gradients_at, [this](int i) { return a_.VariableName(i); }, &lock_order_));
     TF_RETURN_IF_ERROR(CheckTensors(ctx, a_, variables));
     absl::InlinedVector<Segment, 4> segments(a_.num_params);
     TF_RETURN_IF_ERROR(GatherSegments(ctx, a_, &variables, segments.data()));
@@ -171,6 +177,7 @@ class FusedStepGpuOp : public OpKernel {
   }
 
   StepAttributes a_;
+  LockOrder lock_order_;
   tensorflow::mutex mutex_;
   Tensor tickets_ TF_GUARDED_BY(mutex_);
 };

@@ -3,10 +3,10 @@
 
 #include "kernels/cpu/registry.h"
 #include "kernels/cpu/run.h"
+#include "kernels/cpu/workers.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/resource_mgr.h"
 #include "tensorflow/core/framework/tensor.h"
-#include "tensorflow/intra_op_pool.h"
 #include "tensorflow/locked_variables.h"
 #include "tensorflow/op_names.h"
 #include "tensorflow/scalars.h"
@@ -51,14 +51,15 @@ class FusedStepOp : public OpKernel {
     }
   };
 
-  absl::Status ReadHyperparameters(OpKernelContext* ctx, double* values) const {
+  absl::Status ReadHyperparameters(OpKernelContext* ctx, double* values, double* count) const {
     std::memcpy(values, a_.constants, sizeof a_.constants);
     for (size_t i = 0; i < a_.hyperparameter_positions.size(); ++i) {
       const int input = a_.hyperparameters_at + static_cast<int>(i);
       const int position = a_.hyperparameter_positions[i];
-      const auto what = [&] { return absl::StrCat("hyperparameter '", a_.rule->hyperparameters[position], "'"); };
+      const auto what = [&] { return a_.HyperparameterName(position); };
+      double* const value = position == kCountPosition ? count : &values[position];
       if (ctx->input_dtype(input) != tensorflow::DT_RESOURCE) {
-        TF_RETURN_IF_ERROR(ReadScalar(ctx->input(input), what, &values[position]));
+        TF_RETURN_IF_ERROR(ReadScalar(ctx->input(input), what, value));
         continue;
       }
       tensorflow::core::RefCountPtr<Var> variable;
@@ -70,7 +71,7 @@ class FusedStepOp : public OpKernel {
       if (!variable->is_initialized) {
         return absl::FailedPreconditionError(absl::StrCat("the variable of ", what(), " is not initialized"));
       }
-      TF_RETURN_IF_ERROR(ReadScalar(*variable->tensor(), what, &values[position]));
+      TF_RETURN_IF_ERROR(ReadScalar(*variable->tensor(), what, value));
     }
     return absl::OkStatus();
   }
@@ -86,7 +87,8 @@ class FusedStepOp : public OpKernel {
   absl::Status Step(OpKernelContext* ctx) const {
     cpu::Step step{a_.rule, a_.dtype, ChosenIsa(), {}, {}, 0.0};
     double hyperparameters[kMaxHyperparameters];
-    TF_RETURN_IF_ERROR(ReadHyperparameters(ctx, hyperparameters));
+    ScalarVariable scalars[kMaxScalars], iterations, loss_scale, loss_counter;
+    TF_RETURN_IF_ERROR(ReadHyperparameters(ctx, hyperparameters, &iterations.value));
     if (!TensorShapeUtils::IsScalar(ctx->input(a_.row_at).shape())) {
       return absl::InvalidArgumentError("`row` must be a scalar");
     }
@@ -94,11 +96,11 @@ class FusedStepOp : public OpKernel {
 
     // Everything that can fail comes before the first write.
     LockedVariables variables;
-    TF_RETURN_IF_ERROR(variables.Lock(ctx, 0, a_.gradients_at, [this](int i) { return a_.VariableName(i); }));
+    TF_RETURN_IF_ERROR(
+        variables.Lock(ctx, 0, a_.gradients_at, [this](int i) { return a_.VariableName(i); }, &lock_order_));
     TF_RETURN_IF_ERROR(CheckTensors(ctx, a_, variables));
     absl::InlinedVector<Segment, 4> segments(a_.num_params);
     TF_RETURN_IF_ERROR(GatherSegments(ctx, a_, &variables, segments.data()));
-    ScalarVariable scalars[kMaxScalars], iterations, loss_scale, loss_counter;
     double scalar_values[kMaxScalars];
     for (int k = 0; k < a_.rule->num_scalars; ++k) {
       TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.scalars_at + k, a_.advance, &scalars[k]));
@@ -119,9 +121,8 @@ class FusedStepOp : public OpKernel {
     step.learning_rate = hyperparameters[0];
     a_.rule->kernels[static_cast<int>(a_.dtype)].prepare(
         hyperparameters, static_cast<double>(a_.options.Updates(taken) + 1), scalar_values, &step.prepared);
-    const auto& workers = *ctx->device()->tensorflow_cpu_worker_threads();
-    const bool taken_place =
-        cpu::RunStep(step, segments.data(), a_.num_params, workers.num_threads, IntraOpPool(workers));
+    const int num_threads = ctx->device()->tensorflow_cpu_worker_threads()->num_threads;
+    const bool taken_place = cpu::RunStep(step, segments.data(), a_.num_params, num_threads, cpu::RunOnWorkers);
     if (taken_place) {
       if (step.options.applies) {
         for (int k = 0; k < a_.rule->num_scalars; ++k) scalars[k].Store(scalar_values[k]);
@@ -140,6 +141,7 @@ class FusedStepOp : public OpKernel {
   }
 
   StepAttributes a_;
+  mutable LockOrder lock_order_;
 };
 
 REGISTER_KERNEL_BUILDER(Name(FUSEMIN_OPS "FusedStep").Device(tensorflow::DEVICE_CPU), FusedStepOp);

@@ -1,42 +1,67 @@
 #include "tensorflow/locked_variables.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "tensorflow/core/framework/resource_mgr.h"
 
 namespace fusemin {
 
 using ::tensorflow::OpKernelContext;
+using ::tensorflow::ResourceHandle;
 using ::tensorflow::Tensor;
 using ::tensorflow::Var;
 
 LockedVariables::~LockedVariables() {
-  for (tensorflow::mutex* mutex : locked_) mutex->unlock();
+  // All or none: see `Lock`.
+  for (int i = 0; i < num_locked_; ++i) variables_[i]->mu()->unlock();
 }
 
-absl::Status LockedVariables::Lock(OpKernelContext* ctx, int first, int count,
-                                   const std::function<std::string(int)>& name) {
+absl::Status LockedVariables::Find(OpKernelContext* ctx, int input, Var** variable) {
+  const ResourceHandle& handle = ctx->input(input).scalar<ResourceHandle>()();
+  // A handle that counts references holds the variable, and the op's input holds the handle. TensorFlow's own look-up
+  // would count one reference more and compare the names of devices, which is half of the time of a step on small
+  // variables.
+  if (handle.IsRefCounting() && handle.hash_code() == tensorflow::TypeIndex::Make<Var>().hash_code()) {
+    *variable = static_cast<Var*>(handle.resource().get());
+    return absl::OkStatus();
+  }
+  references_.emplace_back();
+  TF_RETURN_IF_ERROR(tensorflow::LookupResource(ctx, handle, &references_.back()));
+  *variable = references_.back().get();
+  return absl::OkStatus();
+}
+
+absl::Status LockedVariables::Lock(OpKernelContext* ctx, int first, int count, absl::FunctionRef<std::string(int)> name,
+                                   LockOrder* order) {
   variables_.resize(count);
-  absl::InlinedVector<int, 8> order(count);
   for (int i = 0; i < count; ++i) {
-    order[i] = i;
-    if (!tensorflow::LookupResource(ctx, tensorflow::HandleFromInput(ctx, first + i), &variables_[i]).ok()) {
+    if (!Find(ctx, first + i, &variables_[i]).ok()) {
       return absl::FailedPreconditionError(
           absl::StrCat(name(i), " does not exist: it was deleted, or never initialized"));
     }
   }
-  std::sort(order.begin(), order.end(), [this](int a, int b) { return variables_[a]->mu() < variables_[b]->mu(); });
-  for (int k = 1; k < count; ++k) {
-    if (variables_[order[k]].get() == variables_[order[k - 1]].get()) {
-      return absl::InvalidArgumentError(absl::StrCat(name(std::min(order[k], order[k - 1])), " and ",
-                                                     name(std::max(order[k], order[k - 1])),
-                                                     " are the same variable; a step can write it only once"));
+  {
+    // Held while the variables are locked: whoever holds them needs no order any more, so nobody waits in a circle.
+    tensorflow::mutex_lock lock(order->mu_);
+    if (order->variables_ != variables_) {
+      order->variables_.clear();
+      order->order_.resize(count);
+      std::iota(order->order_.begin(), order->order_.end(), 0);
+      const auto& by_address = order->order_;
+      std::sort(order->order_.begin(), order->order_.end(),
+                [this](int a, int b) { return variables_[a]->mu() < variables_[b]->mu(); });
+      for (int k = 1; k < count; ++k) {
+        if (variables_[by_address[k]] == variables_[by_address[k - 1]]) {
+          return absl::InvalidArgumentError(absl::StrCat(name(std::min(by_address[k], by_address[k - 1])), " and ",
+                                                         name(std::max(by_address[k], by_address[k - 1])),
+                                                         " are the same variable; a step can write it only once"));
+        }
+      }
+      order->variables_ = variables_;
     }
-  }
-  locked_.reserve(count);
-  for (int i : order) {
-    variables_[i]->mu()->lock();
-    locked_.push_back(variables_[i]->mu());
+    for (int i : order->order_) variables_[i]->mu()->lock();
+    num_locked_ = count;
   }
   for (int i = 0; i < count; ++i) {
     if (!variables_[i]->is_initialized) {

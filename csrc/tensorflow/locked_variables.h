@@ -2,17 +2,30 @@
 #ifndef FUSEMIN_TENSORFLOW_LOCKED_VARIABLES_H_
 #define FUSEMIN_TENSORFLOW_LOCKED_VARIABLES_H_
 
-#include <functional>
-#include <vector>
+#include <string>
+#include <utility>
 
 #include "absl/container/inlined_vector.h"
+#include "absl/functional/function_ref.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/resource_var.h"
 
 namespace fusemin {
 
-// Holds references to variables and, once `Lock` succeeded, their mutexes until
-// it is destroyed. Belongs to one call of one op kernel.
+// The order in which the variables of a call are to be locked, remembered for the next call. Belongs to an op kernel,
+// which meets the same variables at each of its steps. Thread-safe.
+class LockOrder {
+ private:
+  friend class LockedVariables;
+
+  tensorflow::mutex mu_;
+  // Only compared, never looked into: a variable may be gone.
+  absl::InlinedVector<tensorflow::Var*, 8> variables_;
+  absl::InlinedVector<int, 8> order_;
+};
+
+// Variables and, once `Lock` succeeded, their mutexes until it is destroyed. Belongs to one call of one op kernel,
+// whose inputs keep the variables alive.
 class LockedVariables {
  public:
   LockedVariables() = default;
@@ -24,10 +37,10 @@ class LockedVariables {
   // mutexes in the order of their addresses, which every other op does too, so
   // that no two ops wait for each other. `name(i)` describes variable i in
   // errors: one that does not exist, or that stands at two places.
-  absl::Status Lock(tensorflow::OpKernelContext* ctx, int first, int count,
-                    const std::function<std::string(int)>& name);
+  absl::Status Lock(tensorflow::OpKernelContext* ctx, int first, int count, absl::FunctionRef<std::string(int)> name,
+                    LockOrder* order);
 
-  tensorflow::Var* operator[](int i) const { return variables_[i].get(); }
+  tensorflow::Var* operator[](int i) const { return variables_[i]; }
 
   // The memory of variable i as the step must write it: its own if no read of
   // it is alive, else memory of a new tensor, which `Commit` puts in its place.
@@ -39,8 +52,12 @@ class LockedVariables {
   void Commit(int first);
 
  private:
-  absl::InlinedVector<tensorflow::core::RefCountPtr<tensorflow::Var>, 8> variables_;
-  absl::InlinedVector<tensorflow::mutex*, 8> locked_;
+  absl::Status Find(tensorflow::OpKernelContext* ctx, int input, tensorflow::Var** variable);
+
+  absl::InlinedVector<tensorflow::Var*, 8> variables_;
+  // Of those variables that a handle only names.
+  absl::InlinedVector<tensorflow::core::RefCountPtr<tensorflow::Var>, 1> references_;
+  int num_locked_ = 0;
   absl::InlinedVector<std::pair<int, tensorflow::Tensor>, 2> replacements_;
 };
 

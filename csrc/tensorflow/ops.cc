@@ -94,7 +94,8 @@ values: what is traced beside gradients and parameters.
 buffers: traces, with a leading dimension of steps. Forwarded to `traces`, written in place if nobody else holds them.
 constants: one for each hyperparameter of the rule; ignored at the positions in `inputs`. An attribute float is of 32 bits
   only, so these are the bits of float64 numbers.
-inputs: for each of `hyperparameters`, its position among the rule's.
+inputs: for each of `hyperparameters`, its position among the rule's; -1 of the count of steps taken, where there is no
+  variable `iterations`, because it is on another device.
 option_names, option_values: what surrounds the rule, by the names that Keras gives it, and bits of float64 numbers.
 decays: with the option weight_decay, for each variable whether it decays.
 trace_sources, trace_indices: for each buffer, what its row is a copy of.

@@ -11,6 +11,10 @@ from fusemin import _build
 from fusemin.optimizers import FusedUpdate
 
 
+# Where among the hyperparameters the op takes the count of iterations as a value.
+_COUNT_POSITION = -1
+
+
 @dataclasses.dataclass(frozen=True)
 class TraceSource:
     """What a row of a trace is a copy of.
@@ -24,12 +28,19 @@ class TraceSource:
     index: int = 0
 
 
-def _groups(variables: Sequence[tf.Variable]) -> list[list[int]]:
-    """Indices of the variables, a list for each dtype: an op is of one dtype."""
-    by_dtype: dict[tf.DType, list[int]] = {}
-    for i, variable in enumerate(variables):
-        by_dtype.setdefault(variable.dtype, []).append(i)
-    return list(by_dtype.values())
+def _groups(update: FusedUpdate) -> list[list[int]]:
+    """Indices of the variables, a list for each device and dtype: an op is of one. Those on the device of the count of
+    iterations are last, so that their op can advance it."""
+    groups: dict[tuple[str, tf.DType], list[int]] = {}
+    for i, variable in enumerate(update.variables):
+        groups.setdefault((variable.device, variable.dtype), []).append(i)
+    home = None if update.iterations is None else update.iterations.device
+    return [groups[key] for key in sorted(groups, key=lambda key: key[0] == home)]
+
+
+def _as_float(value) -> tf.Tensor:
+    tensor = tf.convert_to_tensor(value)
+    return tensor if tensor.dtype.is_floating else tf.cast(tensor, tf.float64)
 
 
 def float64_bits(values: Iterable[float]) -> list[int]:
@@ -63,9 +74,9 @@ def fused_step(
     rule = _build.RULES[update.rule]
     around = update.surroundings
     traces = list(buffers)
-    groups = _groups(update.variables)
+    groups = _groups(update)
     for group in groups:
-        dtype = update.variables[group[0]].dtype
+        dtype, device = update.variables[group[0]].dtype, update.variables[group[0]].device
         is_last = group is groups[-1]
         # A group writes its own rows; the loss goes with the last.
         traced = [b for b, s in enumerate(sources) if (is_last if s.kind == "value" else s.index in group)]
@@ -75,19 +86,23 @@ def fused_step(
             value = update.hyperparameters[name]
             constants.append(value if isinstance(value, int | float) else np.nan)
             if isinstance(value, tf.Variable):
-                inputs.append(value.handle)
+                # An op takes no variable of another device, but its value.
+                inputs.append(value.handle if value.device == device else _as_float(value))
                 positions.append(position)
             elif callable(value):
-                tensor = tf.convert_to_tensor(value(dtype))
-                inputs.append(tensor if tensor.dtype.is_floating else tf.cast(tensor, tf.float64))
+                inputs.append(_as_float(value(dtype)))
                 positions.append(position)
+        iterations = [] if update.iterations is None else [update.iterations]
+        if iterations and iterations[0].device != device:
+            inputs.append(_as_float(iterations.pop()))
+            positions.append(_COUNT_POSITION)
         written = _build.ops().fusemin_fused_step(
             params=[update.variables[i].handle for i in group],
             slots=[update.slots[i][k].handle for k in range(len(rule["slots"])) for i in group],
             averages=[around.averages[i].handle for i in group if around.averages],
             accumulators=[around.accumulators[i].handle for i in group if around.accumulators],
             scalars=[scalar.handle for scalar in update.scalars],
-            iterations=[] if update.iterations is None else [update.iterations.handle],
+            iterations=[variable.handle for variable in iterations],
             loss_scale=[variable.handle for variable in around.loss_scale],
             gradients=[gradients[i] for i in group],
             hyperparameters=inputs,
@@ -108,4 +123,6 @@ def fused_step(
         )
         for b, trace in zip(traced, written if traced else [], strict=True):
             traces[b] = trace
+    if update.iterations is not None and not iterations:
+        update.iterations.assign_add(1)
     return traces

@@ -12,6 +12,22 @@ def trace(function, *specs):
     return tf.function(function, autograph=False).get_concrete_function(*specs)
 
 
+def trial(function, *specs):
+    """Calls a function on symbolic tensors of these specs, in a graph that is thrown away.
+
+    Takes a third of the time of `trace`.
+
+    Returns:
+      The TensorSpecs of what it returned, a nested structure of tensors.
+    """
+    graph = func_graph.FuncGraph("trial")
+    with graph.as_default():
+        symbolic = tf.nest.map_structure(lambda s: tf.compat.v1.placeholder(s.dtype, s.shape), specs)
+        returned = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), function(*symbolic))
+    func_graph.dismantle_func_graph(graph)
+    return returned
+
+
 def call(concrete_function, tensors) -> None:
     """Calls a function of flat tensors that returns nothing, eagerly, in the context at hand.
 

@@ -62,7 +62,7 @@ def _probe(step, trace_fn, criterion, use_seed) -> _Probe:
         plan = TracePlan.make(trace_fn(quantities), functools.partial(step.trace_source, quantities=quantities))
         return tf.nest.map_structure(tf.convert_to_tensor, state)
 
-    trace = graphs.trace(
+    criterion_state = graphs.trial(
         trial,
         tf.TensorSpec([], tf.int32),
         step.loss,
@@ -71,8 +71,6 @@ def _probe(step, trace_fn, criterion, use_seed) -> _Probe:
         step.optimizer_state,
         tf.TensorSpec([2] if use_seed else [], tf.int32),
     )
-    criterion_state = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), trace.structured_outputs)
-    graphs.release(trace)
     return _Probe(plan, criterion_state)
 
 
@@ -164,12 +162,19 @@ def run_loop(step, num_steps, seed, trace_fn, options: Options):
         )
         return _Carry(*tf.while_loop(unfinished, body, carry, invariants, parallel_iterations=1))
 
-    carry = initial
+    carry, dynamic = initial, tf.is_tensor(num_steps)
     small = step.num_ops() <= MAX_OPS_OF_SMALL_STEP and criterion is None and not xla
-    if small and (tf.is_tensor(num_steps) or num_steps >= STEPS_PER_ITERATION):
+    if small and not dynamic:
+        # The steps that do not fill an iteration need no loop, which would take longer to build than they.
+        rest = num_steps % STEPS_PER_ITERATION
+        for offset in range(rest):
+            carry = one_step(carry, offset)
+        if rest:
+            carry = carry._replace(step=tf.constant(rest))
+    if small and (dynamic or num_steps >= STEPS_PER_ITERATION):
         carry = iterate(carry, STEPS_PER_ITERATION)
     # XLA compiles a loop that takes no step too, and refuses to write rows into nothing.
-    if tf.is_tensor(num_steps) or num_steps % STEPS_PER_ITERATION or (num_steps > 0 and not small):
+    if dynamic or (num_steps > 0 and not small):
         carry = iterate(carry, 1)
 
     written, derived = carry.written, carry.derived

@@ -95,6 +95,13 @@ class Minimizer:
         Raises:
           TypeError, ValueError: see `minimize`.
         """
+        return self._run(num_steps, seed)
+
+    def run_once(self, num_steps, seed=None):
+        """As a call, of a minimizer that is called once: traces for this `num_steps` only, which is quicker."""
+        return self._run(num_steps, seed, once=True)
+
+    def _run(self, num_steps, seed, once=False):
         program = self._program
         num_steps = check_num_steps(num_steps)
         if program.jit_compile and tf.is_tensor(num_steps):
@@ -108,6 +115,8 @@ class Minimizer:
             return run_eagerly(step, num_steps, seed, program.trace_fn, program.options)
         if program.jit_compile:
             return self._compiled(num_steps, seed)
+        if once:
+            return program.traced(seed is not None, num_steps)[1](seed)
         return program.traced(seed is not None)[1](tf.constant(num_steps), seed)
 
     def _run_in_graph(self, num_steps, seed):
@@ -147,17 +156,17 @@ class _Program:
     def make_step(self, use_seed, eager=False):
         return VariableStep(self.loss_fn, self.optimizer, self.trainable_variables, use_seed, eager)
 
-    def traced(self, use_seed):
-        """The step, and the loop as a concrete function of `num_steps` and a seed."""
+    def traced(self, use_seed, num_steps=None):
+        """The step, and the loop as a concrete function of a seed, and of `num_steps` first if that is not given."""
         with self.lock:
             if use_seed not in self.traces:
                 # The step first and by itself: `loss_fn` may create variables in it, but could not in the loop.
                 step = self.make_step(use_seed)
-                loop = graphs.trace(
-                    lambda num_steps, seed: self.run(step, num_steps, seed),
-                    tf.TensorSpec([], tf.int32),
-                    tf.TensorSpec([2], tf.int32) if use_seed else None,
-                )
+                seed = tf.TensorSpec([2], tf.int32) if use_seed else None
+                if num_steps is None:
+                    loop = graphs.trace(lambda n, seed: self.run(step, n, seed), tf.TensorSpec([], tf.int32), seed)
+                else:
+                    loop = graphs.trace(lambda seed: self.run(step, num_steps, seed), seed)
                 self.traces[use_seed] = (step, loop)
             return self.traces[use_seed]
 

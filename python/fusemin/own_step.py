@@ -37,9 +37,6 @@ def find_gradient_reason(gradients: Sequence, variables: list[tf.Variable]) -> s
             return f"the gradient of '{variable.name}' has shape {gradient.shape}, not {variable.shape}"
     if len(set(map(id, variables))) < len(variables):
         return "a variable stands twice"
-    devices = {variable.device for variable in variables}
-    if len(devices) > 1:
-        return f"the variables are on several devices: {', '.join(sorted(devices))}"
     return None
 
 
@@ -226,7 +223,7 @@ def _build(optimizer, variables, unwrapped) -> str | None:
     except ValueError as error:  # The optimizer has an error of its own for this.
         return str(error)
     optimizers.build(optimizer, list(variables))
-    return None
+    return optimizers.find_placement_reason(optimizers.bind(optimizer, unwrapped))
 
 
 def _orders_side_effects(graph) -> bool:

@@ -57,8 +57,8 @@ class DeviceStep:
         from_memory=(),
         advance=True,
     ):
-        """Runs a step and returns `after`: "params[0]", a name for each slot, "averages[0]", "scalars", "iterations" and
-        so on. `offset(kind, i)` misaligns array i of a kind; `out_of_place` gives new values memory of their own;
+        """Runs a step and returns `after`: "params[0]", a name for each slot, "averages[0]", "scalar[0]", "iterations"
+        and so on. `offset(kind, i)` misaligns array i of a kind; `out_of_place` gives new values memory of their own;
         `from_memory` are positions of hyperparameters that are read from device memory."""
         dtype = params[0].dtype
         held, results = [], {}

@@ -19,7 +19,9 @@ SOURCE = pathlib.Path(__file__).with_name("gpu_ops")
 
 def _tool(name):
     """A program, from PATH or from where this Python's packages install theirs."""
-    found = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), str(pathlib.Path(sys.executable).parent)]))
+    found = shutil.which(
+        name, path=os.pathsep.join([os.environ.get("PATH", ""), str(pathlib.Path(sys.executable).parent)])
+    )
     if found is None:
         pytest.skip(f"{name} is not installed")
     return found

@@ -66,7 +66,7 @@ class StepParameters(ctypes.Structure):
     ]
 
     def tensors(self):
-        """For each tensor of the launch a dict: "size", "decays", "first_block", and the address of each role it has."""
+        """For each tensor of the launch a dict: "size", "decays", "first_block", and the address of each of its roles."""
         n, width = self.num_tensors, self.num_pointers
         starts = np.frombuffer(bytes(self.table), np.uint32)[2 * n * (width + 1) :]
         tensors = []
@@ -106,10 +106,9 @@ class StepParameters(ctypes.Structure):
             add(copy.to, copy.bytes)
             add(copy.source, copy.bytes)
         chunks = self.first_chunk + sum(-(-t["size"] // self.chunk) for t in tensors)
-        if self.gradient_sums != self.chunk_sums or self.trust_sums != self.gradient_sums:
-            add(self.chunk_sums, chunks * SUMS_BYTES)
-            add(self.gradient_sums, self.num_step_tensors * SUMS_BYTES)
-            add(self.trust_sums, self.num_step_tensors * SUMS_BYTES)
+        add(self.chunk_sums, chunks * SUMS_BYTES)
+        add(self.gradient_sums, self.num_step_tensors * SUMS_BYTES)
+        add(self.trust_sums, self.num_step_tensors * SUMS_BYTES)
         add(self.tickets, 4 * (1 + self.num_tensors))
         return regions
 

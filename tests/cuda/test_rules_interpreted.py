@@ -5,7 +5,7 @@ import ptx
 import pytest
 from cuda_step import DeviceStep, cuda
 from interpreting_driver import InterpretingDriver, device_array
-from kernel_step import DTYPES, assert_same_bits, draw, largest_ulps, run
+from kernel_step import DTYPES, draw, largest_ulps, run
 from rules_in_numpy import RULES
 
 CHUNK = cuda.MIN_CHUNK

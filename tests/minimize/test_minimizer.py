@@ -129,6 +129,13 @@ def test_a_run_continues_where_the_one_before_ended(optimizer, minimize_in):
     assert_same(joined, whole, rtol=RTOL)
 
 
+@pytest.mark.parametrize("num_steps", range(10))
+def test_a_call_of_minimize_is_a_run(num_steps):
+    # `minimize` builds its loop for the number of steps that it knows: see loop.STEPS_PER_ITERATION.
+    run = Counted.make(OPTIMIZERS["fused"]).minimizer()
+    assert_same(to_numpy(Problem.make(OPTIMIZERS["fused"]).minimize(num_steps)), to_numpy(run(num_steps)), rtol=RTOL)
+
+
 def test_a_run_starts_from_what_was_assigned():
     """Variable, learning rate, slots and count of steps, which are read when the loop runs."""
 

@@ -9,6 +9,8 @@
 //   driver --race     one parameter in two threads, to see that
 //                     ThreadSanitizer is on
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <memory>
@@ -24,6 +26,7 @@
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/registry.h"
 #include "kernels/cpu/run.h"
+#include "kernels/cpu/workers.h"
 #include "kernels/step.h"
 #include "numeric/half.h"
 
@@ -309,6 +312,29 @@ void Race() {
   RunOnThreads(Prepare(rule, DType::kFloat32, Isa::kBaseline, StepOptions()), {segment, segment}, 2);
 }
 
+// Calls from several threads at once, where only one of them gets workers: each task runs once, and is done when the
+// call returns.
+void ShareWork(Tally* tally) {
+  constexpr int kCallers = 3, kCalls = 400, kMaxTasks = 5;
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> callers;
+  for (int c = 0; c < kCallers; ++c) {
+    callers.emplace_back([&wrong] {
+      for (int call = 0; call < kCalls; ++call) {
+        // Written by whichever thread takes the task, read by this one.
+        int runs[kMaxTasks] = {};
+        const int n = 1 + call % kMaxTasks;
+        cpu::RunOnWorkers(n, [&runs](int task) { ++runs[task]; });
+        // Now and then the workers fall asleep.
+        if (call % 100 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        for (int task = 0; task < kMaxTasks; ++task) wrong += runs[task] != (task < n ? 1 : 0);
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  tally->Count(wrong == 0 ? "" : std::to_string(wrong) + " tasks did not run once", "workers");
+}
+
 // ThreadSanitizer is slow, and how the threads share a step does not depend on the type of its numbers.
 #if defined(__SANITIZE_THREAD__)
 constexpr int kTestedDTypes = 1;
@@ -329,6 +355,7 @@ int RunAll() {
     }
   }
   RunWithFlushedDenormals(&tally);
+  ShareWork(&tally);
   printf("%d steps, %d failed\n", tally.num_steps, tally.num_failed);
   return tally.num_failed == 0 ? 0 : 1;
 }

@@ -11,7 +11,7 @@
 namespace fusemin::cpu {
 
 // Below this many bytes moved for each thread, fewer threads are faster than waking another.
-constexpr int64_t kMinBytesPerThread = 256 * 1024;
+constexpr int64_t kMinBytesPerThread = 1024 * 1024;
 
 // Elements that are worked on at a time where more than the rule's own loop goes over them: few enough to be still in
 // the first-level cache for the next loop.

@@ -3,6 +3,9 @@
 #include <dlfcn.h>
 
 #include <atomic>
+#include <type_traits>
+
+#include "kernels/cuda/kernels.h"
 
 namespace fusemin::cuda {
 namespace {
@@ -62,7 +65,10 @@ const DriverTable* Driver(std::string* error) {
   return opened.error.empty() ? &opened.table : nullptr;
 }
 
-extern "C" void fusemin_cuda_set_driver(const DriverTable* table) { replacement.store(table); }
+extern "C" void fusemin_cuda_set_driver(const DriverTable* table) {
+  ForgetKernels();
+  replacement.store(table);
+}
 
 std::string DescribeError(const DriverTable& driver, Result result, const std::string& what) {
   const char *name = nullptr, *text = nullptr;

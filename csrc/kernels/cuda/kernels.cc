@@ -2,7 +2,7 @@
 
 #include <map>
 #include <mutex>
-#include <tuple>
+#include <utility>
 
 namespace fusemin::cuda {
 namespace {
@@ -43,14 +43,26 @@ std::string Load(const DriverTable& driver, const Unit& unit, Module* module) {
   return DescribeError(driver, result, what) + (log[0] != 0 ? std::string(": ") + log : "");
 }
 
+// Modules live as long as their context.
 struct Loaded {
   std::mutex mutex;
-  // Modules live as long as their context.
-  std::map<std::tuple<const DriverTable*, Context, const Unit*>, Module> modules;
-  std::map<std::tuple<const DriverTable*, Context, std::string>, Function> functions;
+  std::map<std::pair<Context, const Unit*>, Module> modules;
+  std::map<std::pair<Context, std::string>, Function> functions;
 };
 
+Loaded& AllLoaded() {
+  static Loaded& loaded = *new Loaded();
+  return loaded;
+}
+
 }  // namespace
+
+void ForgetKernels() {
+  Loaded& loaded = AllLoaded();
+  const std::lock_guard<std::mutex> lock(loaded.mutex);
+  loaded.modules.clear();
+  loaded.functions.clear();
+}
 
 const Rule* FindRule(std::string_view name) {
   for (const Unit& unit : Units()) {
@@ -73,15 +85,15 @@ std::string FindKernel(const DriverTable& driver, Context context, const Rule* r
       *name = std::string(unit->name) + "_" + std::to_string(rule - unit->rules) + "_" + variant;
     }
   }
-  static Loaded& loaded = *new Loaded();
+  Loaded& loaded = AllLoaded();
   const std::lock_guard<std::mutex> lock(loaded.mutex);
-  const auto key = std::make_tuple(&driver, context, *name);
+  const auto key = std::make_pair(context, *name);
   const auto found = loaded.functions.find(key);
   if (found != loaded.functions.end()) {
     *function = found->second;
     return "";
   }
-  const auto module_key = std::make_tuple(&driver, context, unit);
+  const auto module_key = std::make_pair(context, unit);
   auto module = loaded.modules.find(module_key);
   if (module == loaded.modules.end()) {
     Module opened;

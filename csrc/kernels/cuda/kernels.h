@@ -42,6 +42,9 @@ FUSEMIN_CUDA_API const Rule* FindRule(std::string_view name);
 std::string FindKernel(const DriverTable& driver, Context context, const Rule* rule, const std::string& variant,
                        Function* function, std::string* name);
 
+// Forgets what was loaded, which another driver does not know.
+void ForgetKernels();
+
 }  // namespace fusemin::cuda
 
 #endif  // FUSEMIN_KERNELS_CUDA_KERNELS_H_

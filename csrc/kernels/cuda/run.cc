@@ -263,9 +263,11 @@ std::string Plan::Enqueue(Stream stream, uint64_t scratch, uint64_t tickets) {
   if (!context.error().empty()) return context.error();
   for (Launch& launch : launches_) {
     StepParameters& p = launch.parameters;
-    p.chunk_sums = scratch;
-    p.gradient_sums = scratch + num_chunks_ * sizeof(Sums);
-    p.trust_sums = p.gradient_sums + num_tensors_ * sizeof(Sums);
+    if (scratch_bytes_ > 0) {
+      p.chunk_sums = scratch;
+      p.gradient_sums = scratch + num_chunks_ * sizeof(Sums);
+      p.trust_sums = p.gradient_sums + num_tensors_ * sizeof(Sums);
+    }
     p.tickets = tickets;
     error = LaunchKernel(*driver, context, stream, launch.rule, launch.variant, launch.num_blocks, &p);
     if (!error.empty()) return error;

@@ -33,12 +33,12 @@ struct RuleCount<RuleList<R...>> {
   static constexpr int kValue = sizeof...(R);
 };
 
-// What surrounds the rule at this step. A bound that is negative is none.
+// What surrounds the rule at this step.
 template <class V>
 struct Around {
   // Whether parameters move at this step, and whether it is skipped for a gradient that is not finite.
   bool moves, skipped;
-  bool overwrites;
+  bool overwrites, clips;
   // What the gradient is multiplied with as it is added to the accumulator, and afterwards.
   V accumulate, scale;
   V bound;
@@ -82,6 +82,7 @@ __device__ __forceinline__ void PrepareAround(const StepParameters& p, const Ste
   around->overwrites = options.ema_overwrite;
   around->accumulate = static_cast<V>(options.gradient_scale);
   around->scale = static_cast<V>(scale);
+  around->clips = options.clip_value != kOff;
   around->bound = static_cast<V>(options.clip_value);
   around->weight_decay = static_cast<V>(options.weight_decay);
   around->learning_rate = static_cast<V>(learning_rate);
@@ -118,15 +119,19 @@ __device__ __forceinline__ void Prepare(const StepParameters& p, const Chunk& ch
     for (int i = 0; i < kMaxScalars; ++i) prepared->next_scalars[i] = prepared->scalars[kRuleScalar + i];
     prepared->rule =
         R::Prepare(prepared->hyperparameters, static_cast<double>(updates + 1), prepared->next_scalars, Narrow<V>());
-    if constexpr (HasTrustRatio<R>::kValue) {
-      prepared->ratio = static_cast<V>(0);
-      if (p.phase == Phase::kMove && p.num_tensors > 0) {
-        const Sums sums = Global<const Sums>(p.trust_sums)[p.first_tensor + chunk.tensor];
-        prepared->ratio = R::Ratio(prepared->rule, static_cast<V>(sqrt(sums.first)), static_cast<V>(sqrt(sums.second)));
-      }
-    }
   }
   __syncthreads();
+  if constexpr (HasTrustRatio<R>::kValue) {
+    if (threadIdx.x == 0) {
+      V ratio{};
+      if (p.phase == Phase::kMove && p.num_tensors > 0) {
+        const Sums sums = Global<const Sums>(p.trust_sums)[p.first_tensor + chunk.tensor];
+        ratio = R::Ratio(prepared->rule, static_cast<V>(sqrt(sums.first)), static_cast<V>(sqrt(sums.second)));
+      }
+      prepared->ratio = ratio;
+    }
+    __syncthreads();
+  }
 }
 
 // A rule and what surrounds it, on `Elements<T, kSize>`.
@@ -149,7 +154,7 @@ struct Worker {
 
   // The gradient as the rule sees it, from the elements' own and, if there is one, the accumulator, which it updates.
   __device__ __forceinline__ Values Gradient(const At& at) const {
-    Values gradient;
+    Values gradient{};
     if (!kAround || !p.accumulated || p.position[kGradientRow] >= 0 || p.position[kAccumulatorIn] < 0) {
       gradient = at.Load(kGradient);
     }
@@ -166,7 +171,7 @@ struct Worker {
 #pragma unroll
       for (int k = 0; k < kSize; ++k) {
         V value = Stored<T>::Load(gradient.x[k]) * around.scale;
-        if (around.bound >= 0) {
+        if (around.clips) {
           // NaN fails both comparisons and stays.
           value = value > around.bound ? around.bound : value;
           value = value < -around.bound ? -around.bound : value;
@@ -330,7 +335,8 @@ __device__ __forceinline__ void Step(const StepParameters& p) {
   // Copies, in registers.
   const typename R::template Prepared<V> c = prepared.rule;
   const Around<V> around = prepared.around;
-  const V ratio = prepared.ratio;
+  V ratio{};
+  if constexpr (HasTrustRatio<R>::kValue) ratio = prepared.ratio;
   const auto worker = [&](const auto& at) {
     constexpr int kSize = sizeof at.Load(0) / sizeof(T);
     return Worker<R, T, kSize, kAround>{p, chunk, c, around, ratio};

@@ -1,6 +1,23 @@
 """Optimizers that the fused op can stand in for, one module for each family."""
 
 from fusemin.optimizers.family import FusedUpdate
-from fusemin.optimizers.registry import bind, build, families, find_fallback_reason, find_family, rule_name
+from fusemin.optimizers.registry import (
+    bind,
+    build,
+    families,
+    find_fallback_reason,
+    find_family,
+    find_placement_reason,
+    rule_name,
+)
 
-__all__ = ["FusedUpdate", "bind", "build", "families", "find_fallback_reason", "find_family", "rule_name"]
+__all__ = [
+    "FusedUpdate",
+    "bind",
+    "build",
+    "families",
+    "find_fallback_reason",
+    "find_family",
+    "find_placement_reason",
+    "rule_name",
+]

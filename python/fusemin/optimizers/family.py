@@ -123,6 +123,10 @@ class Family(abc.ABC):
     def unsupported_option(self, optimizer, variables: list[tf.Variable]) -> str | None:
         """An option of this instance that the op does not take over for these variables, or None."""
 
+    def step_options(self, optimizer) -> dict[str, float]:
+        """`Surroundings.options`, which no variable is needed for."""
+        return {}
+
     @abc.abstractmethod
     def surroundings(self, optimizer, variables: list[tf.Variable]) -> Surroundings:
         """What the optimizer does around its rule. Only after `build`."""

@@ -70,13 +70,32 @@ def find_fallback_reason(optimizer, variables: list[tf.Variable]) -> str | None:
             return f"variable '{variable.name}' is a {type(variable).__name__}, not a resource variable"
         if variable.dtype not in FUSED_DTYPES:
             return f"variable '{variable.name}' is of {variable.dtype.name}"
-    if len({v.dtype for v in variables}) > 1:
-        # An op is of one dtype, and these are decided over all gradients.
-        if getattr(inner, "global_clipnorm", None):
-            return "global_clipnorm is over variables of several dtypes"
-        if inner is not optimizer:
-            return f"the loss scale of {name} is over variables of several dtypes"
+    for what in ("dtype", "device"):
+        if len({getattr(v, what) for v in variables}) > 1:
+            # An op is of one dtype and device, and these are decided over all gradients.
+            if getattr(inner, "global_clipnorm", None):
+                return f"global_clipnorm is over variables of several {what}s"
+            if inner is not optimizer:
+                return f"the loss scale of {name} is over variables of several {what}s"
     return None
+
+
+def find_placement_reason(update: FusedUpdate) -> str | None:
+    """Why an op cannot have all that a bound optimizer holds of a variable, since it is on several devices, or None."""
+    around = update.surroundings
+    for i, variable in enumerate(update.variables):
+        own = [*update.slots[i], *around.averages[i : i + 1], *around.accumulators[i : i + 1]]
+        for other in (*own, *update.scalars, *around.loss_scale):
+            if other.device != variable.device:
+                return (
+                    f"the optimizer's variable '{other.name}' is on {_short(other.device)}, and '{variable.name}' on "
+                    f"{_short(variable.device)}"
+                )
+    return None
+
+
+def _short(device: str) -> str:
+    return device.rsplit("/device:", 1)[-1] or "no device"
 
 
 def build(optimizer, variables: list) -> None:

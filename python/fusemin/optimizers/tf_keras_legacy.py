@@ -129,8 +129,11 @@ class TfKerasLegacy(Family):
         # Unlike the other families, this one applies all of them, one after the other.
         return " and ".join(clipping) if len(clipping) > 1 else None
 
+    def step_options(self, optimizer):
+        return clipping_options(optimizer)
+
     def surroundings(self, optimizer, variables):
-        return Surroundings(clipping_options(optimizer))
+        return Surroundings(self.step_options(optimizer))
 
     def check_variables(self, optimizer, variables):
         """Legacy optimizers take new variables at any time."""
