@@ -19,13 +19,15 @@ class InterpretingMachine:
     @contextlib.contextmanager
     def step(self):
         driver = InterpretingDriver(ptx.Memory(), mutate=self._mutate)
+        arrays = []  # What is registered must stay.
+
+        def place(array, offset):
+            arrays.append(device_array(array, driver.memory, offset))
+            return arrays[-1]
+
         with driver.installed():
             try:
-                yield DeviceStep(
-                    place=lambda array, offset: device_array(array, driver.memory, offset),
-                    address=lambda array: array.ctypes.data,
-                    read=np.copy,
-                )
+                yield DeviceStep(place, address=lambda array: array.ctypes.data, read=np.copy)
             except RuntimeError as error:
                 if driver.error is not None:
                     raise driver.error from error
