@@ -31,7 +31,7 @@ class DeviceStep:
     tickets: object = None
     num_launches: int = 0
     num_bytes: int = 0
-    launch: object = lambda enqueue: enqueue()  # noqa: E731
+    launch: object = lambda enqueue: enqueue()
     after: dict = field(default_factory=dict)
 
     def run(
