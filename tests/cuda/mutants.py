@@ -181,6 +181,15 @@ MUTANTS = {
 }
 
 
+def missing() -> str:
+    """Why no mutant can be compiled here, or ""."""
+    spec = importlib.util.find_spec("nvidia")
+    folders = spec.submodule_search_locations if spec else ()
+    if any((pathlib.Path(folder) / "cuda_nvrtc").is_dir() for folder in folders):
+        return ""
+    return "the package nvidia-cuda-nvrtc-cu12, which compiles mutants, is not installed"
+
+
 @functools.cache
 def _compiler():
     spec = importlib.util.spec_from_file_location("compile_cuda", ROOT / "cmake/compile_cuda.py")

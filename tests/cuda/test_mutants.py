@@ -1,20 +1,11 @@
 """Tests of the tests: a seeded bug in a copy of the kernels is caught by the check that is there for it."""
 
-import importlib.util
-import pathlib
-
 import pytest
 from interpreting_machine import InterpretingMachine, check_past_2_31
 from kernel_cases import CASES, check
-from mutants import MUTANTS, compile_rule, patched
+from mutants import MUTANTS, compile_rule, missing, patched
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("nvidia") is None
-    or not any(
-        (pathlib.Path(p) / "cuda_nvrtc").is_dir() for p in importlib.util.find_spec("nvidia").submodule_search_locations
-    ),
-    reason="the package nvidia-cuda-nvrtc-cu12, which compiles the mutants, is not installed",
-)
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 NORMS = ("clipnorm", "global_clipnorm", "dynamic")
 
 
