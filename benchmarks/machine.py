@@ -14,11 +14,17 @@ PACKAGES = (
     "keras",
     "tf_keras",
     "numpy",
+    "scikit-learn",
     "torch",
     "jax",
     "jaxlib",
     "optax",
 )
+
+
+def num_threads() -> int:
+    """The cores that this process may use: the threads that every rival is given."""
+    return len(os.sched_getaffinity(0))
 
 
 def _version(package):
@@ -29,8 +35,27 @@ def _version(package):
 
 
 def _cpu_model():
-    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    """Of x86; elsewhere the architecture."""
+    info = dict(
+        (part.strip() for part in line.split(":", 1))
+        for line in pathlib.Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        if ":" in line
+    )
+    if "model name" not in info:
+        return platform.machine()
+    numbers = [f"{name} {info[name]}" for name in ("cpu family", "model") if name in info]
+    return f"{info['model name']} ({', '.join(numbers)})"
+
+
+def _caches() -> str:
+    """Those of the first core, as Linux tells them."""
+    found = []
+    for index in sorted(pathlib.Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        level, kind, size = ((index / name).read_text().strip() for name in ("level", "type", "size"))
+        shared = (index / "shared_cpu_list").read_text().strip()
+        if kind != "Instruction":
+            found.append(f"L{level} {size} (shared by cores {shared})")
+    return ", ".join(found) or "unknown"
 
 
 def describe() -> dict:
@@ -39,7 +64,8 @@ def describe() -> dict:
 
     return {
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": num_threads(),
+        "caches": _caches(),
         "memory in GiB": round(psutil.virtual_memory().total / 2**30, 1),
         # Above zero: something else was running, and times are noisy.
         "load average at start": round(os.getloadavg()[0], 2),

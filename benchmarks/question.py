@@ -1,4 +1,4 @@
-"""What a question is, and how one is put to a fresh process."""
+"""What a question is, and how one is put to fresh processes."""
 
 import concurrent.futures
 import dataclasses
@@ -16,8 +16,8 @@ class Question:
       name: on the command line.
       title: the question in words.
       method: how it is answered.
-      run: function of the size ("smoke", "small" or "full") and of the number of repetitions (None: as the size says),
-        returns the rows.
+      run: function of the size ("smoke" or "full") and of the number of rounds (None: as the size says), returns the
+        rows.
       summarize: function of the rows, returns the answer in lines of text.
       plot: function of a matplotlib figure and of the rows, draws them.
     """
@@ -30,8 +30,13 @@ class Question:
     plot: Callable
 
 
+def fresh_process(initializer=None, *arguments) -> concurrent.futures.ProcessPoolExecutor:
+    """A new Python process that calls what is submitted, one after another, once it has called the initializer."""
+    context = multiprocessing.get_context("spawn")
+    return concurrent.futures.ProcessPoolExecutor(1, context, initializer, arguments)
+
+
 def in_fresh_process(function, *arguments):
     """Calls a function of a module in a new Python process and returns its value: for memory, which processes keep."""
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(function, *arguments).result()
+    with fresh_process() as process:
+        return process.submit(function, *arguments).result()

@@ -1,18 +1,33 @@
 """The rivals, an entry each. A new one is a function here and a line in `RIVALS`.
 
-`build(problem, learning_rate)` returns `fit(num_steps) -> losses as a NumPy array`. A `fit` continues where the call
-before left off, and compiles at the first call for a `num_steps` only.
+`build(problem, learning_rate, num_steps)` returns a `Fit`, with nothing traced or compiled yet.
 """
 
 import dataclasses
 import functools
 import importlib.util
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from benchmarks.problems import BETA_1, BETA_2, EPSILON, Math
+
+SEED = (1, 2)
+
+
+class Fit(NamedTuple):
+    """An optimization that is set up.
+
+    Attributes:
+      run: takes a fixed number of steps from where the variables are, returns their losses as a NumPy array.
+      save: returns the state of variables and optimizer.
+      restore: sets it, in memory that nothing else refers to.
+    """
+
+    run: Callable[[], np.ndarray]
+    save: Callable[[], object]
+    restore: Callable[[object], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,25 +36,33 @@ class Rival:
 
     Attributes:
       name: in tables.
-      group: "stock" is `tfp.math.minimize` in its default mode, what fusemin stands in for.
+      group: "stock" is `tfp.math.minimize` in its default mode, what fusemin stands in for; "loss" does no update.
+      library: of `Problem.libraries`.
       build: see above.
       needs: the modules that it imports.
+      family: of the optimizer, a key of ADAMS.
     """
 
     name: str
-    group: Literal["fusemin", "stock", "stock, jit", "other"]
+    group: Literal["fusemin", "stock", "fusemin, jit", "stock, jit", "loss", "other", "other, jit"]
+    library: str
     build: Callable
     needs: tuple[str, ...] = ()
+    family: str | None = None
 
     def available(self) -> bool:
         """Whether all that it needs is installed."""
         return all(importlib.util.find_spec(module) for module in self.needs)
 
+    @property
+    def jit(self) -> bool:
+        return self.group.endswith("jit")
 
+
+# Optimizers. Numbered names ("adam_1", "adam_2") would fill caches of TensorFlow that are never emptied.
 def keras_adam(learning_rate):
     import keras
 
-    # Numbered names ("adam_1", "adam_2") would fill caches of TensorFlow that are never emptied.
     return keras.optimizers.Adam(learning_rate, BETA_1, BETA_2, EPSILON, name="adam")
 
 
@@ -61,7 +84,7 @@ def compat_v1_adam(learning_rate):
     return tf.compat.v1.train.AdamOptimizer(learning_rate, BETA_1, BETA_2, EPSILON, name="adam")
 
 
-# Name, function, and what it needs.
+# Function, and what it needs.
 ADAMS = {
     "keras": (keras_adam, ()),
     "tf_keras": (tf_keras_adam, ("tf_keras",)),
@@ -81,81 +104,166 @@ def minimize_of(library: str) -> Callable:
     return tfp.math.minimize
 
 
+@functools.cache
 def tf_math() -> Math:
     import tensorflow as tf
 
-    return Math(tf.reduce_sum, tf.add_n)
+    return Math(tf.constant, tf.reduce_sum, tf.add_n, tf.tanh, tf.nn.softplus)
 
 
-def _minimize(library, adam, problem, learning_rate, jit_compile=False):
-    """`minimize` inside a `tf.function`, so that it is traced once for each `num_steps`."""
+def tf_variables(problem) -> list:
     import tensorflow as tf
 
-    variables = [tf.Variable(value, name=f"x{i}") for i, value in enumerate(problem.start())]
-    optimizer, minimize, math = adam(learning_rate), minimize_of(library), tf_math()
+    return [tf.Variable(value, name=f"x{i}") for i, value in enumerate(problem.start())]
+
+
+def optimizer_variables(optimizer) -> list:
+    """The state of an optimizer of any of the families."""
+    held = optimizer.variables
+    return list(held() if callable(held) else held)
+
+
+def restore_variables(variables, values) -> None:
+    """Assigns values, each in memory of its own: a step would have to copy what is shared."""
+    import tensorflow as tf
+
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value + tf.zeros_like(value))
+
+
+def _tf_fit(run, variables, optimizer=None) -> Fit:
+    import tensorflow as tf
+
+    def state():
+        return [*variables, *(optimizer_variables(optimizer) if optimizer is not None else ())]
+
+    def save():
+        return [tf.constant(v.numpy()) for v in state()]
+
+    return Fit(lambda: run(tf.constant(SEED)).numpy(), save, lambda values: restore_variables(state(), values))
+
+
+def _minimize(library, family, problem, learning_rate, num_steps, jit_compile=False) -> Fit:
+    """`minimize` inside a `tf.function`, so that it is traced once."""
+    import tensorflow as tf
+
+    variables, loss = tf_variables(problem), problem.bind(tf_math())
+    optimizer, minimize = ADAMS[family][0](learning_rate), minimize_of(library)
+    loss_fn = (lambda seed: loss(variables, seed)) if problem.seeded else (lambda: loss(variables))
 
     @functools.partial(tf.function, autograph=False)
-    def run(num_steps):
+    def run(seed):
         return minimize(
-            lambda: problem.loss(variables, math),
+            loss_fn,
             num_steps=num_steps,
             optimizer=optimizer,
             trainable_variables=variables,
             jit_compile=jit_compile,
+            **({"seed": seed} if problem.seeded else {}),
         )
 
-    return lambda num_steps: run(num_steps).numpy()
+    return _tf_fit(run, variables, optimizer)
 
 
-def _gradient_tape(problem, learning_rate):
-    """What one writes by hand: a loop over `GradientTape` and `apply_gradients` in a `tf.function`."""
+def _tape_loop(problem, num_steps, variables, apply):
+    """A loop as one writes it by hand, in a `tf.function`; `apply` is given the gradients of a step."""
     import tensorflow as tf
 
-    variables = [tf.Variable(value, name=f"x{i}") for i, value in enumerate(problem.start())]
-    optimizer, math = keras_adam(learning_rate), tf_math()
-    optimizer.build(variables)
+    loss_of = problem.bind(tf_math())
 
     @functools.partial(tf.function, autograph=False)
-    def run(num_steps):
+    def run(seed):
         def body(step, losses):
+            seeds = [tf.random.experimental.stateless_fold_in(seed, step)] if problem.seeded else []
             with tf.GradientTape() as tape:
-                loss = problem.loss(variables, math)
-            optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+                loss = loss_of(variables, *seeds)
+            apply(tape.gradient(loss, variables))
             return step + 1, losses.write(step, loss)
 
         losses = tf.TensorArray(tf.float32, num_steps, element_shape=[])
         return tf.while_loop(lambda step, _: step < num_steps, body, (0, losses), parallel_iterations=1)[1].stack()
 
-    return lambda num_steps: run(num_steps).numpy()
+    return run
 
 
-def _torch(problem, learning_rate, **options):
+def _gradient_tape(wrap, problem, learning_rate, num_steps) -> Fit:
+    variables, optimizer = tf_variables(problem), wrap(keras_adam(learning_rate))
+    optimizer.build(variables)
+
+    def apply(gradients):
+        optimizer.apply_gradients(list(zip(gradients, variables, strict=True)))
+
+    return _tf_fit(_tape_loop(problem, num_steps, variables, apply), variables, optimizer)
+
+
+def fused(optimizer):
+    import fusemin
+
+    return fusemin.fuse(optimizer)
+
+
+def keep(gradients, sinks) -> None:
+    """Stores gradients, so that they are computed: what nobody reads, TensorFlow leaves out."""
+    for gradient, sink in zip(gradients, sinks, strict=True):
+        sink.assign(getattr(gradient, "values", gradient), read_value=False)
+
+
+def make_sinks(variables) -> list:
+    """Variables for `keep`, of any shape: a sparse gradient has that of what was read."""
+    import tensorflow as tf
+
+    return [tf.Variable(tf.zeros(v.shape, v.dtype), shape=tf.TensorShape(None), trainable=False) for v in variables]
+
+
+def _loss_alone(problem, learning_rate, num_steps) -> Fit:
+    del learning_rate
+    variables = tf_variables(problem)
+    sinks = make_sinks(variables)
+    return _tf_fit(_tape_loop(problem, num_steps, variables, functools.partial(keep, sinks=sinks)), variables)
+
+
+def _torch(problem, learning_rate, num_steps, **options) -> Fit:
     import torch
 
     variables = [torch.tensor(value, requires_grad=True) for value in problem.start()]
     optimizer = torch.optim.Adam(variables, learning_rate, (BETA_1, BETA_2), EPSILON, **options)
-    math = Math(torch.sum, lambda terms: torch.stack(terms).sum())
+    loss_of = problem.bind(
+        Math(
+            torch.from_numpy,
+            torch.sum,
+            lambda terms: torch.stack(terms).sum(),
+            torch.tanh,
+            torch.nn.functional.softplus,
+        )
+    )
 
-    def fit(num_steps):
+    def run():
         losses = []
         for _ in range(num_steps):
             optimizer.zero_grad()
-            loss = problem.loss(variables, math)
+            loss = loss_of(variables)
             loss.backward()
             optimizer.step()
             losses.append(loss.detach())
         return torch.stack(losses).numpy()
 
-    return fit
+    def state():
+        return [*(v.detach() for v in variables), *(t for v in variables for t in optimizer.state[v].values())]
+
+    def restore(values):
+        for tensor, value in zip(state(), values, strict=True):
+            tensor.copy_(value)
+
+    return Fit(run, lambda: [tensor.clone() for tensor in state()], restore)
 
 
-def _jax(problem, learning_rate):
+def _jax(problem, learning_rate, num_steps) -> Fit:
     import jax
     import jax.numpy as jnp
     import optax
 
     optimizer = optax.adam(learning_rate, BETA_1, BETA_2, EPSILON)
-    value_and_grad = jax.value_and_grad(lambda variables: problem.loss(variables, Math(jnp.sum, sum)))
+    value_and_grad = jax.value_and_grad(problem.bind(Math(jnp.asarray, jnp.sum, sum, jnp.tanh, jax.nn.softplus)))
 
     def step(carry, _):
         variables, state = carry
@@ -163,26 +271,36 @@ def _jax(problem, learning_rate):
         updates, state = optimizer.update(gradients, state)
         return (optax.apply_updates(variables, updates), state), loss
 
-    @functools.partial(jax.jit, static_argnums=1, donate_argnums=0)
-    def run(carry, num_steps):
+    @functools.partial(jax.jit, donate_argnums=0)
+    def scan(carry):
         return jax.lax.scan(step, carry, length=num_steps)
 
     variables = [jnp.array(value) for value in problem.start()]
     carry = (variables, optimizer.init(variables))
 
-    def fit(num_steps):
+    def run():
         nonlocal carry
-        carry, losses = run(carry, num_steps)
+        carry, losses = scan(carry)
         jax.block_until_ready(carry)
         return np.asarray(losses)
 
-    return fit
+    def copy(tree):
+        return jax.block_until_ready(jax.tree.map(jnp.copy, tree))
+
+    def restore(saved):
+        nonlocal carry
+        carry = copy(saved)
+
+    return Fit(run, lambda: copy(carry), restore)
 
 
-def _of_minimize(library, family, needs=()) -> Rival:
-    adam, modules = ADAMS[family]
-    group = "fusemin" if library == "fusemin" else "stock"
-    return Rival(f"{library}, {family} Adam", group, functools.partial(_minimize, library, adam), (*needs, *modules))
+_TFP = ("tensorflow_probability",)
+
+
+def _of_minimize(library, family) -> Rival:
+    group, needs = ("fusemin", ()) if library == "fusemin" else ("stock", _TFP)
+    build = functools.partial(_minimize, library, family)
+    return Rival(f"{library}, {family} Adam", group, "tensorflow", build, (*needs, *ADAMS[family][1]), family)
 
 
 def _jit(rival: Rival) -> Rival:
@@ -190,16 +308,32 @@ def _jit(rival: Rival) -> Rival:
     return dataclasses.replace(rival, name=f"{rival.name}, jit", group=f"{rival.group}, jit", build=build)
 
 
-_TFP = {family: _of_minimize("tfp", family, ("tensorflow_probability",)) for family in ADAMS}
+def _tape_rival(name, wrap) -> Rival:
+    return Rival(name, "other", "tensorflow", functools.partial(_gradient_tape, wrap), family="keras")
 
-RIVALS = [
-    *(_of_minimize("fusemin", family) for family in ADAMS),
-    *_TFP.values(),
-    # The others take as long as these once they are compiled.
-    _jit(_TFP["keras"]),
-    _jit(_TFP["tf.compat.v1"]),
-    Rival("GradientTape loop, keras Adam", "other", _gradient_tape),
-    Rival("torch loop, fused", "other", functools.partial(_torch, fused=True), ("torch",)),
-    Rival("torch loop, foreach", "other", functools.partial(_torch, foreach=True), ("torch",)),
-    Rival("jax + optax, lax.scan, jit", "other", _jax, ("jax", "optax")),
-]
+
+# Stock ones first: they are the reference of problems that have no other.
+_DEFAULT = [_of_minimize(library, family) for library in ("tfp", "fusemin") for family in ADAMS]
+
+RIVALS = {
+    rival.name: rival
+    for rival in [
+        *_DEFAULT,
+        *map(_jit, _DEFAULT),
+        _tape_rival("GradientTape loop, keras Adam", lambda optimizer: optimizer),
+        _tape_rival("GradientTape loop, fuse(keras Adam)", fused),
+        Rival("loss and gradient alone", "loss", "tensorflow", _loss_alone),
+        Rival("torch loop, fused", "other", "torch", functools.partial(_torch, fused=True), ("torch",)),
+        Rival("torch loop, foreach", "other", "torch", functools.partial(_torch, foreach=True), ("torch",)),
+        Rival("jax + optax, scan, jit", "other, jit", "jax", _jax, ("jax", "optax")),
+    ]
+}
+
+
+def rivals_for(problem, names) -> dict[str, Rival]:
+    """Those of the names, in the order of `RIVALS`, that are installed and can take the problem."""
+    return {
+        name: rival
+        for name, rival in RIVALS.items()
+        if name in names and rival.available() and rival.library in problem.libraries
+    }

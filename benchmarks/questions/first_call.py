@@ -1,9 +1,10 @@
-"""Time of the first call of `minimize`, which traces and compiles, by number of variables.
+"""Time of the first call of `minimize`, which traces and compiles, by number of variables, in default mode and by XLA.
 
-Variables of 10 elements, the sum of (x - 5)^2, ten steps with Adam, called in eager mode as a user calls it; each time
-with new variables, a new optimizer and a new loss function, so that nothing is traced already. What TensorFlow does
-once in a process is not counted: each rival makes a call on one variable before. Creating the variables is not counted
-either; creating the optimizer's own is. Repetitions of both libraries are interleaved.
+The sum of (x - 5)^2, ten steps with Adam, called in eager mode as a user calls it; each time with new variables,
+a new optimizer and a new loss function, so that nothing is traced already. What TensorFlow does once in a process is
+not counted: each rival makes a call on one variable before. Creating the variables is not counted either; creating
+the optimizer's own is. Rounds of all rivals are interleaved, garbage is collected before each call and not during it.
+"times TFP" is the median over the rounds of the time by that of TFP with the same optimizer and mode.
 """
 
 import functools
@@ -11,64 +12,91 @@ import gc
 import statistics
 
 from benchmarks import plots
-from benchmarks.problems import Quadratic
+from benchmarks.problems import FIFTY, TWO_HUNDRED, Quadratic
 from benchmarks.question import Question
 from benchmarks.report import progress
-from benchmarks.rivals import ADAMS, RIVALS, minimize_of, tf_math
-from benchmarks.timing import Row, Time, interleave, measure, ratios
+from benchmarks.rivals import ADAMS, RIVALS, minimize_of, tf_math, tf_variables
+from benchmarks.timing import Row, Time, cases, interleave, measure, median_ratio
 
-# Numbers of variables, and the number of repetitions.
-SIZES = {"smoke": ([2], 2), "small": ([1, 10, 50], 3), "full": ([1, 10, 50, 200], 5)}
+ONE = Quadratic("1 variable of 100", 1, (100,))
+TEN = Quadratic("10 variables of 100", 10, (100,))
+# Problems with their number of rounds.
+SIZES = {"smoke": ([(ONE, 1)]), "full": [(ONE, 5), (TEN, 5), (FIFTY, 3), (TWO_HUNDRED, 2)]}
 NUM_STEPS = 10
-# The one that new code uses, and the one whose updates are a kernel already.
-FAMILIES = ["keras", "tf_keras legacy"]
+# By mode, as it stands in names: the family that new code uses, and the one whose updates are a kernel already.
+FAMILIES = {"": ["keras", "tf_keras legacy"], ", jit": ["keras"]}
 
 
-def _first_call(library, family, num_variables) -> Time:
+def _of_minimize(library, family, jit_compile, problem) -> Time:
     """The time of a call of `minimize` that was never made before."""
-    import tensorflow as tf
+    variables, optimizer = tf_variables(problem), ADAMS[family][0](0.05)
+    minimize, loss = minimize_of(library), problem.bind(tf_math())
 
+    def call():
+        losses = minimize(
+            lambda: loss(variables),
+            NUM_STEPS,
+            optimizer,
+            trainable_variables=variables,
+            jit_compile=jit_compile,
+        )
+        return losses.numpy()
+
+    return measure(call)
+
+
+def _of_jax(problem) -> Time:
+    return measure(RIVALS[_JAX].build(problem, 0.05, NUM_STEPS).run)
+
+
+_JAX = "jax + optax, scan, jit"
+
+
+def _first_call(function, problem) -> Time:
     gc.collect()
-    problem = Quadratic("", num_variables, (10,))
-    variables = [tf.Variable(value, name=f"x{i}") for i, value in enumerate(problem.start())]
-    optimizer, minimize, math = ADAMS[family][0](0.05), minimize_of(library), tf_math()
-
-    def loss_fn():
-        return problem.loss(variables, math)
-
-    return measure(lambda: minimize(loss_fn, NUM_STEPS, optimizer, trainable_variables=variables).numpy())
+    return function(problem)
 
 
-def _run(size, repetitions):
-    numbers, usual_repetitions = SIZES[size]
-    # The same names and needs as in "steps".
-    installed = {rival.name for rival in RIVALS if rival.available()}
-    rivals = {f"{library}, {family} Adam": (library, family) for library in ("fusemin", "tfp") for family in FAMILIES}
-    rivals = {name: arguments for name, arguments in rivals.items() if name in installed}
-    for arguments in rivals.values():
-        _first_call(*arguments, 1)
-    rows = []
-    for number in numbers:
-        progress(f"first_call: {number} variables")
-        measurements = {name: functools.partial(_first_call, *arguments, number) for name, arguments in rivals.items()}
-        samples = interleave(measurements, repetitions or usual_repetitions)
-        case = "1 variable" if number == 1 else f"{number} variables"
-        for name in rivals:
+def _rivals():
+    functions = {}
+    for mode, families in FAMILIES.items():
+        for library in ("tfp", "fusemin"):
+            for family in families:
+                name = f"{library}, {family} Adam{mode}"
+                if RIVALS[name].available():
+                    functions[name] = functools.partial(_of_minimize, library, family, bool(mode))
+    if RIVALS[_JAX].available():
+        functions[_JAX] = _of_jax
+    return functions
+
+
+def _run(size, rounds):
+    functions, rows = _rivals(), []
+    for function in functions.values():
+        _first_call(function, ONE)
+    for problem, usual_rounds in SIZES[size]:
+        progress(f"first_call: {problem.name}")
+        measurements = {name: functools.partial(_first_call, f, problem) for name, f in functions.items()}
+        samples = interleave(measurements, rounds or usual_rounds)
+        here = {}
+        for name in functions:
             walls, cpus = zip(*samples[name], strict=True)
-            extra = {"CPU time, ms": 1e3 * statistics.median(cpus), "_x": number}
-            rows.append(Row(case, name, "s", list(walls), extra))
+            notes = {"x": problem.num_variables, "panel": "XLA" if name.endswith("jit") else "default mode"}
+            here[name] = Row(problem.name, name, "s", list(walls), {"CPU time, s": statistics.median(cpus)}, notes)
+        for name, row in here.items():
+            stock = here.get(name.replace("fusemin", "tfp"))
+            if stock:
+                row.facts["times TFP"] = median_ratio(row, stock)
+        rows += here.values()
     return rows
 
 
 def _summarize(rows):
     lines = []
-    for case in dict.fromkeys(row.case for row in rows):
-        here = {row.rival: row for row in rows if row.case == case}
-        for family in FAMILIES:
-            ours, stock = here.get(f"fusemin, {family} Adam"), here.get(f"tfp, {family} Adam")
-            if ours and stock:
-                ratio = statistics.median(ratios(ours, stock))
-                lines.append(f"{case}, {family} Adam: the first call of fusemin takes {ratio:.2f} of the time of TFP's")
+    for case, here in cases(rows).items():
+        for row in here:
+            if row.rival.startswith("fusemin") and "times TFP" in row.facts:
+                lines.append(f"{case}: the first call of {row.rival} takes {row.facts['times TFP']:.2f} of TFP's time")
     return lines
 
 
@@ -78,5 +106,11 @@ QUESTION = Question(
     method=__doc__,
     run=_run,
     summarize=_summarize,
-    plot=functools.partial(plots.lines, x="number of variables", label="s", logarithmic=True),
+    plot=functools.partial(
+        plots.lines,
+        x="number of variables",
+        label="s",
+        logarithmic=True,
+        panel=lambda row: row.notes["panel"],
+    ),
 )

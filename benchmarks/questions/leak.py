@@ -18,7 +18,7 @@ from benchmarks.rivals import keras_adam, minimize_of
 from benchmarks.timing import Row
 
 # The number of calls, how many of them come before the growth is counted, and after how many memory is read.
-SIZES = {"smoke": (6, 2, 2), "small": (60, 20, 10), "full": (300, 20, 10)}
+SIZES = {"smoke": (6, 2, 2), "full": (200, 20, 20)}
 
 
 def _resident(library, num_calls, interval) -> dict[int, int]:
@@ -39,28 +39,29 @@ def _resident(library, num_calls, interval) -> dict[int, int]:
     return resident
 
 
-def _run(size, repetitions):
-    del repetitions  # A curve over many calls: it shows its own noise.
+def _run(size, rounds):
+    del rounds  # A curve over many calls: it shows its own noise.
     num_calls, first, interval = SIZES[size]
     rows = []
     for library in ["fusemin"] + ["tfp"] * bool(importlib.util.find_spec("tensorflow_probability")):
         progress(f"leak: {num_calls} calls of {library}")
         resident = in_fresh_process(_resident, library, num_calls, interval)
         growth = resident[num_calls] - resident[first]
-        extra = {"MB a call": growth / (num_calls - first) / 1e6, "_resident": resident}
-        rows.append(Row(f"calls {first + 1} to {num_calls}", library, "B", [growth], extra))
+        facts = {"MB a call": growth / (num_calls - first) / 1e6}
+        notes = {"calls": list(resident), "resident": list(resident.values())}
+        rows.append(Row(f"calls {first + 1} to {num_calls}", library, "B", [growth], facts, notes))
     return rows
 
 
 def _summarize(rows):
-    return [f"{r.case}: {r.rival} grows by {r.median / 1e6:.1f} MB, {r.extra['MB a call']:.2f} a call" for r in rows]
+    return [f"{r.case}: {r.rival} grows by {r.median / 1e6:.1f} MB, {r.facts['MB a call']:.2f} a call" for r in rows]
 
 
 def _plot(figure, rows):
     axes = figure.subplots()
     for row in rows:
-        resident = row.extra["_resident"]
-        axes.plot(resident.keys(), [r / 1e6 for r in resident.values()], color=plots.color(row), label=row.rival)
+        resident = [r / 1e6 for r in row.notes["resident"]]
+        axes.plot(row.notes["calls"], resident, color=plots.color(row.rival), label=row.rival)
     axes.set(xlabel="calls", ylabel="resident memory, MB", ylim=(0, None))
     axes.legend()
 

@@ -4,7 +4,7 @@ One variable and Keras 3's Adam; `trace_fn` returns the variable at each step, s
 floats. In a process of its own: a call of ten steps on one element first, which loads and creates what is there once;
 then the resident memory is read, the call is made in eager mode, and the peak of the resident memory is read. The
 difference, which holds all that the call needs (graph, gradients, trace), is compared with the bytes of the trace. The
-last row of the trace is checked against the variable. Repetitions of both libraries are interleaved.
+last row of the trace is checked against the variable. Rounds of both libraries are interleaved.
 
 The peak is VmHWM of /proc: ru_maxrss is passed on from the process that starts another. It holds what came before the
 call too, so that for traces of a few megabytes the figure is too large.
@@ -25,10 +25,9 @@ from benchmarks.report import progress
 from benchmarks.rivals import keras_adam, minimize_of
 from benchmarks.timing import Row, interleave
 
-# (steps, elements) of the traces, and the number of repetitions.
+# (steps, elements) of the traces, and the number of rounds.
 SIZES = {
     "smoke": ([(100, 10_000)], 1),
-    "small": ([(1_000, 25_000)], 2),
     "full": ([(1_000, 25_000), (1_000, 50_000), (1_000, 100_000)], 3),
 }
 
@@ -65,8 +64,8 @@ def _growth(library, num_steps, num_elements) -> int:
     return growth
 
 
-def _run(size, repetitions):
-    traces, usual_repetitions = SIZES[size]
+def _run(size, rounds):
+    traces, usual_rounds = SIZES[size]
     libraries = ["fusemin"] + ["tfp"] * bool(importlib.util.find_spec("tensorflow_probability"))
     rows = []
     for num_steps, num_elements in traces:
@@ -75,17 +74,18 @@ def _run(size, repetitions):
             library: functools.partial(in_fresh_process, _growth, library, num_steps, num_elements)
             for library in libraries
         }
-        samples = interleave(measurements, repetitions or usual_repetitions)
+        samples = interleave(measurements, rounds or usual_rounds)
         trace_bytes = 4 * num_steps * num_elements
         for library in libraries:
             row = Row(f"{num_steps:,} steps x {num_elements:,} floats", library, "B", samples[library])
-            row.extra = {"times the trace": row.median / trace_bytes, "_x": trace_bytes / 1e6}
+            row.facts["times the trace"] = row.median / trace_bytes
+            row.notes["x"] = trace_bytes / 1e6
             rows.append(row)
     return rows
 
 
 def _summarize(rows):
-    return [f"{r.case}: {r.rival} needs {r.extra['times the trace']:.2f} times the memory of the trace" for r in rows]
+    return [f"{r.case}: {r.rival} needs {r.facts['times the trace']:.2f} times the memory of the trace" for r in rows]
 
 
 QUESTION = Question(
@@ -94,5 +94,5 @@ QUESTION = Question(
     method=__doc__,
     run=_run,
     summarize=_summarize,
-    plot=functools.partial(plots.lines, x="trace, MB", label="peak growth, MB", scale=1e-6),
+    plot=functools.partial(plots.lines, x="trace, MB", label="peak growth, MB", value=lambda row, sample: sample / 1e6),
 )

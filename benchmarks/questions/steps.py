@@ -1,135 +1,108 @@
-"""Steps per second of an optimization with Adam, by number and size of variables.
+"""Microseconds a step of Adam, by number and size of variables, in default mode (not compiled by XLA).
 
-Each rival minimizes the sum of (x - 5)^2 in float32 and records the loss of every step. First it must be right: its
-losses over the first steps, at a learning rate of 0.05, are compared with Adam in float64 in NumPy; the largest
-difference, as a fraction of the first loss, is in the table, and above 1e-4 the run ends with an error. Then it is
-built again with a learning rate so small (1e-6) that the variables stay far from the minimum for the whole run: no
-value gets denormal, which would slow some rivals down.
+Each rival minimizes the sum of (x - 5)^2 in float32, or a multilayer perceptron's loss, and records the loss of every
+step. "loss and gradient alone" has no update. "times stock" is the median over the rounds of the time of the fastest
+`tfp.math.minimize`, which is the one of the four families with the smallest median of the row, by the rival's time of
+the same round. How times are taken stands in `race.py`:
 
-Nothing is compiled while time is taken: `minimize` of TFP and of fusemin stand in the same `tf.function`, and each
-rival runs once before. A repetition is a call with so many steps that it takes about 0.3 s (full) or 0.1 s (small), up
-to 200,000 steps. Repetitions of all rivals are interleaved; the time of a step is the median over them. The CPU time is
-that of all threads: it says what a step costs where wall-clock time is shared with other processes.
 """
 
-import functools
 import statistics
 
-import numpy as np
-
-from benchmarks import plots
-from benchmarks.problems import Quadratic
+from benchmarks import plots, race
+from benchmarks.problems import FIFTY, FOUR_MILLION, PERCEPTRON, SCALAR, TWO_HUNDRED, Quadratic
 from benchmarks.question import Question
-from benchmarks.report import CONSOLE, progress
-from benchmarks.rivals import RIVALS
-from benchmarks.timing import Row, interleave, measure, ratios
+from benchmarks.rivals import RIVALS, rivals_for
+from benchmarks.timing import cases, fastest, ratios
 
-# A problem, and how many steps are compared with the reference.
+__doc__ += race.__doc__
+
+STOCK = {name for name, rival in RIVALS.items() if rival.group == "stock"}
+OTHERS = {"GradientTape loop, keras Adam", "torch loop, fused", "torch loop, foreach", "loss and gradient alone"}
+ALL = {name for name, rival in RIVALS.items() if rival.group == "fusemin"} | STOCK | OTHERS
+FEW = {"fusemin, keras Adam", "fusemin, tf_keras legacy Adam", "torch loop, fused"} | STOCK
+# TFP takes half a minute to trace a loop over 200 variables, and minutes over 500 with all but the legacy Adam.
+MANY = {"fusemin, keras Adam", "fusemin, tf_keras legacy Adam", "tfp, tf_keras legacy Adam", "torch loop, fused"}
+
+
+def _many(number):
+    return Quadratic(f"{number} variables of 100", number, (100,))
+
+
+def _large(size):
+    return Quadratic(f"1 variable of {size:,}", 1, (size,))
+
+
+# Of each workload: how many steps a run has, who runs it, and where it stands in the plot.
+NUMBER, SIZE = "variables of 100 elements", "one variable"
 WORKLOADS = [
-    (Quadratic("one scalar", 1, ()), 200),
-    (Quadratic("50 variables of 100", 50, (100,)), 200),
-    (Quadratic("one variable of 4,000,000", 1, (4_000_000,)), 20),
+    (SCALAR, 2000, ALL, (SIZE, 1)),
+    (_large(100), 2000, FEW, (SIZE, 100)),
+    (_large(10_000), 1000, FEW, (SIZE, 10_000)),
+    (_large(100_000), 400, FEW, (SIZE, 100_000)),
+    (_large(1_000_000), 50, FEW, (SIZE, 1_000_000)),
+    (FOUR_MILLION, 20, ALL, (SIZE, 4_000_000)),
+    (_large(10_000_000), 10, FEW, (SIZE, 10_000_000)),
+    (_many(10), 500, FEW, (NUMBER, 10)),
+    (FIFTY, 200, ALL, (NUMBER, 50)),
+    (_many(500), 20, MANY, (NUMBER, 500)),
+    (TWO_HUNDRED, 20, {*MANY, "tfp, keras Adam"}, None),
+    (PERCEPTRON, 100, ALL, None),
 ]
-SMOKE_WORKLOADS = [(Quadratic("2 variables of 10", 2, (10,)), 20)]
+SMOKE_WORKLOADS = [
+    (Quadratic("2 variables of 10", 2, (10,)), 20, ALL, (NUMBER, 2)),
+    (_large(100), 20, FEW, (SIZE, 100)),
+]
 
-# Seconds of a repetition (0: as many steps as are compared), and the number of repetitions.
-SIZES = {"smoke": (0, 2), "small": (0.1, 5), "full": (0.3, 11)}
-MAX_STEPS = 200_000
-
-CHECKED_LEARNING_RATE = 0.05
-LEARNING_RATE = 1e-6
-TOLERANCE = 1e-4
+# Workloads, seconds of a sample, and the number of rounds.
+SIZES = {"smoke": (SMOKE_WORKLOADS, 0.0, 2), "full": (WORKLOADS, 0.15, 7)}
 
 
-def _difference(problem, losses) -> float:
-    """The largest difference from the reference, as a fraction of the first loss."""
-    reference = problem.adam_losses(CHECKED_LEARNING_RATE, len(losses))
-    return float(np.max(np.abs(losses - reference)) / reference[0])
-
-
-def _prepare(rival, problem, checked_steps, duration):
-    """Checks a rival. Returns its `fit` for timing, the number of steps to time, and its difference."""
-    fit = rival.build(problem, CHECKED_LEARNING_RATE)
-    difference = _difference(problem, fit(checked_steps))
-    if not difference < TOLERANCE:
-        raise AssertionError(f"{rival.name} on {problem.name}: losses differ from Adam's by {difference:.1e}")
-    if not duration:
-        return fit, checked_steps, difference
-    per_step = measure(lambda: fit(checked_steps)).wall / checked_steps
-    num_steps = int(np.clip(duration / per_step, checked_steps, MAX_STEPS))
-    fit = rival.build(problem, LEARNING_RATE)
-    fit(num_steps)
-    return fit, num_steps, difference
-
-
-def _run_workload(problem, checked_steps, duration, repetitions) -> list[Row]:
-    rivals = {r.name: r for r in RIVALS if r.available()}
-    prepared = {}
-    for name, rival in rivals.items():
-        progress(f"steps: {problem.name}: preparing {name}")
-        prepared[name] = _prepare(rival, problem, checked_steps, duration)
-    progress(f"steps: {problem.name}: taking times")
-
-    def per_step(fit, num_steps):
-        return measure(lambda: fit(num_steps)) / num_steps
-
-    samples = interleave(
-        {name: functools.partial(per_step, fit, n) for name, (fit, n, _) in prepared.items()}, repetitions
-    )
+def _run(size, rounds):
+    workloads, duration, usual_rounds = SIZES[size]
     rows = []
-    for name, (_, num_steps, difference) in prepared.items():
-        walls, cpus = zip(*samples[name], strict=True)
-        rows.append(Row(problem.name, name, "s", list(walls)))
-        rows[-1].extra = {
-            "CPU time, µs": 1e6 * statistics.median(cpus),
-            "steps": num_steps,
-            "loss differs by": difference,
-            "_group": rivals[name].group,
-        }
-    stock = _fastest_stock(rows)
-    for row in rows if stock else []:
-        row.extra["times stock TFP"] = statistics.median(ratios(stock, row))
+    for problem, num_steps, names, place in workloads:
+        rivals = rivals_for(problem, names)
+        here = race.race("steps", problem, rivals, num_steps, duration, rounds or usual_rounds)
+        for row in here if place else []:
+            row.notes.update(panel=place[0], x=place[1])
+        rows += race.compare(here, "stock", "times stock")
     return rows
 
 
-def _fastest_stock(rows) -> Row | None:
-    """The fastest `tfp.math.minimize` in default mode."""
-    return min((r for r in rows if r.extra["_group"] == "stock"), key=lambda r: r.median, default=None)
-
-
-def _run(size, repetitions):
-    for rival in RIVALS:
-        if not rival.available():
-            CONSOLE.print(f"{rival.name}: left out, needs {', '.join(rival.needs)}")
-    duration, usual_repetitions = SIZES[size]
-    rows = []
-    for problem, checked_steps in SMOKE_WORKLOADS if size == "smoke" else WORKLOADS:
-        rows += _run_workload(problem, checked_steps, duration, repetitions or usual_repetitions)
-    return rows
-
-
-def _summarize(rows):
+def summarize(rows):
+    """What fusemin gains on the fastest stock TFP in default mode."""
     lines = []
-    for case in dict.fromkeys(row.case for row in rows):
-        here = [row for row in rows if row.case == case]
-        stock = _fastest_stock(here)
-        if stock is None:
-            continue
-        ours = [ratios(stock, row) for row in here if row.extra["_group"] == "fusemin"]
-        medians = [statistics.median(r) for r in ours]
-        lines.append(
-            f"{case}: fusemin takes {min(medians):.2f} to {max(medians):.2f} times as many steps per second as the "
-            f"fastest stock TFP in default mode ({stock.rival}); in single rounds {min(map(min, ours)):.2f} to "
-            f"{max(map(max, ours)):.2f}"
-        )
+    for case, here in cases(rows).items():
+        stock = fastest(here, group="stock")
+        ours = [ratios(stock, row) for row in here if row.notes["group"] == "fusemin"] if stock else []
+        if ours:
+            medians = [statistics.median(r) for r in ours]
+            lines.append(
+                f"{case}: fusemin takes {min(medians):.2f} to {max(medians):.2f} times as many steps per second as the "
+                f"fastest stock TFP in default mode ({stock.rival}); in single rounds {min(map(min, ours)):.2f} to "
+                f"{max(map(max, ours)):.2f}"
+            )
     return lines
+
+
+def _plot(figure, rows):
+    plots.lines(
+        figure,
+        rows,
+        x="number of variables, or elements",
+        label="µs a step",
+        value=lambda row, sample: 1e6 * sample,
+        logarithmic=True,
+        panel=lambda row: row.notes.get("panel"),
+    )
 
 
 QUESTION = Question(
     name="steps",
-    title="How many steps per second?",
+    title="How long does a step take?",
     method=__doc__,
     run=_run,
-    summarize=_summarize,
-    plot=functools.partial(plots.bars, label="µs per step", scale=1e6),
+    summarize=summarize,
+    plot=_plot,
 )
