@@ -152,7 +152,7 @@ def _reference(case, inputs, extra, iterations):
 
 
 def check(machine, rule: str, dtype: str, case: Case) -> float:
-    """Takes the step on a machine. Returns the largest difference in units in the last place, which is at most LIMIT."""
+    """Takes the step on a machine. Returns the largest difference, in units in the last place, at most LIMIT."""
     inputs = draw(rule, dtype, case.sizes)
     rng = np.random.default_rng(1)
     if case.bad is not None:

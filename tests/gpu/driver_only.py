@@ -41,9 +41,11 @@ for folder in ("cuda", "gpu", "kernels"):
 
 
 def past_2_31(machine, middle=2**31):
-    """A step of SGD in float16 on a tensor of more than 2^31 elements, all of which are looked at: the parameter is 1, the
-    gradient 2, with other numbers at the begin, around 2^31, which is `middle`, and at the end. Returns why it was left
-    out, or None."""
+    """A step of SGD in float16 on a tensor of more than 2^31 elements, all of which are looked at.
+
+    The parameter is 1, the gradient 2, with other numbers at the begin, around 2^31, which is `middle`, and at the end.
+    Returns why it was left out, or None.
+    """
     from fusemin import _core
 
     size = middle + 2**16 + 5
