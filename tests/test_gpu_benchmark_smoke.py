@@ -1,4 +1,4 @@
-"""`python -m benchmarks.gpu` without a GPU, and all of its logic on the CPU device at tiny sizes. No time is asserted."""
+"""`python -m benchmarks.gpu` without a GPU, and its logic on the CPU device at tiny sizes. No time is asserted."""
 
 import json
 import math
