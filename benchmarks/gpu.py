@@ -33,7 +33,7 @@ BYTES = 28
 
 
 def _full_cases():
-    from benchmarks.model_shapes import MODELS
+    from benchmarks.shapes import MODELS
 
     models = [(name, make(), 100) for name, make in MODELS.items()]
     plain = [(f"{n} variables of {size:,}", [(size,)] * n, 100) for n, size in ((1, 1000), (100, 1000), (1, 10**8))]

@@ -55,7 +55,7 @@ foreach(header ${rule_headers})
   get_filename_component(RULE ${header} NAME_WE)
   # The rules of a header are counted by the commas of its list that are in no inner <>; the unit asserts the number.
   file(READ ${header} text)
-  string(REGEX MATCH "using Rules = RuleList<([^;]*)>;" matched "${text}")
+  string(REGEX MATCH "using Rules =[ \n]+RuleList<([^;]*)>;" matched "${text}")
   set(list "${CMAKE_MATCH_1}")
   set(previous "")
   while(NOT list STREQUAL previous)

@@ -15,11 +15,13 @@ set(isa_avx2_enum kAvx2)
 set(isa_avx512_enum kAvx512)
 set(isa_baseline_flags "")
 set(isa_avx2_flags -mavx2 -mfma -mbmi2)
-set(isa_avx512_flags -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd -mfma -mbmi2 -mprefer-vector-width=512)
+# With -mprfchw a line is fetched for writing.
+set(isa_avx512_flags -mprfchw -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd -mfma -mbmi2 -mprefer-vector-width=512)
 
 add_library(fusemin_kernels STATIC
   ${KERNELS_SOURCE}/kernels/cpu/isa.cc
   ${KERNELS_SOURCE}/kernels/cpu/run.cc
+  ${KERNELS_SOURCE}/kernels/slices.cc
   ${KERNELS_SOURCE}/kernels/cpu/workers.cc
   ${KERNELS_BINARY}/registry.cc)
 find_package(Threads REQUIRED)

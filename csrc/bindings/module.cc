@@ -4,12 +4,14 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "bindings/cuda_module.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/registry.h"
 #include "kernels/cpu/run.h"
 #include "kernels/cpu/workers.h"
+#include "kernels/slices.h"
 
 namespace py = pybind11;
 
@@ -121,11 +123,42 @@ StepOptions OptionsFrom(const py::dict& given) {
   return options;
 }
 
+SparseRows SparseRowsFrom(const std::string& name) {
+  if (name == "every") return SparseRows::kEvery;
+  if (name == "slots_of_every") return SparseRows::kSlotsOfEvery;
+  if (name == "touched") return SparseRows::kTouched;
+  throw py::value_error("sparse_rows must be 'every', 'slots_of_every' or 'touched', it is '" + name + "'");
+}
+
+// The slices of a parameter, [k, ...], sorted by their rows, [k].
+Slices SlicesFrom(const py::array& param, const py::array& indices, const std::string& what) {
+  if (param.ndim() == 0) throw py::value_error(what + " is of a scalar, which has no rows");
+  if (indices.ndim() != 1 || (indices.flags() & py::array::c_style) == 0 ||
+      !indices.dtype().attr("isnative").cast<bool>()) {
+    throw py::value_error(what + " must be a contiguous vector in native byte order");
+  }
+  Slices slices;
+  slices.num_slices = indices.size();
+  slices.row_size = 1;
+  for (int d = 1; d < param.ndim(); ++d) slices.row_size *= param.shape(d);
+  const std::string type = py::str(indices.dtype().attr("name"));
+  if (type != "int32" && type != "int64") throw py::type_error(what + " must be of int32 or int64, not " + type);
+  const int64_t wrong = type == "int32"
+                            ? SortSlices(static_cast<const int32_t*>(indices.data()), param.shape(0), &slices)
+                            : SortSlices(static_cast<const int64_t*>(indices.data()), param.shape(0), &slices);
+  if (wrong >= 0) {
+    throw py::value_error(what + " must be rows of the parameter, position " + std::to_string(wrong) + " is not");
+  }
+  return slices;
+}
+
 py::list Step(const std::string& rule_name, const Arrays& params, const Arrays& gradients,
               const std::vector<Arrays>& slots, const std::vector<double>& hyperparameters, int64_t step,
               std::vector<double> scalars, const std::string& isa_name, int num_threads, const Arrays& gradient_rows,
               const Arrays& param_rows, const Arrays& averages, const Arrays& accumulators,
-              const std::vector<bool>& decays, const py::dict& options) {
+              const std::vector<bool>& decays, const py::dict& options,
+              const std::vector<std::optional<py::array>>& indices, const std::string& sparse_rows,
+              bool separate_duplicates) {
   const cpu::Isa isa = IsaByName(isa_name);
   const Rule* rule = cpu::FindRule(isa, rule_name);
   if (rule == nullptr) throw py::value_error("rule must be one of rules(), it is '" + rule_name + "'");
@@ -142,10 +175,11 @@ py::list Step(const std::string& rule_name, const Arrays& params, const Arrays& 
   expect(scalars.size(), rule->num_scalars, "scalars");
   const auto fits = [&](size_t size) { return size == 0 || size == params.size(); };
   if (!fits(gradient_rows.size()) || !fits(param_rows.size()) || !fits(averages.size()) || !fits(accumulators.size()) ||
-      !fits(decays.size())) {
+      !fits(decays.size()) || !fits(indices.size())) {
     throw py::value_error(
-        "gradient_rows, param_rows, averages, accumulators and decays must be empty or as many as params");
+        "gradient_rows, param_rows, averages, accumulators, decays and indices must be empty or as many as params");
   }
+  const SparseOptions sparse{SparseRowsFrom(sparse_rows), separate_duplicates};
   const StepOptions step_options = OptionsFrom(options);
   if (averages.empty() != (step_options.ema_momentum == StepOptions::kOff) ||
       accumulators.empty() != (step_options.accumulated_steps == 0)) {
@@ -156,13 +190,20 @@ py::list Step(const std::string& rule_name, const Arrays& params, const Arrays& 
   const DType dtype = DTypeOf(params[0], "params[0]");
   CheckedArrays checked(dtype);
   std::vector<Segment> segments(params.size());
+  std::vector<Slices> slices(params.size());
   for (size_t i = 0; i < params.size(); ++i) {
     const std::string at = "[" + std::to_string(i) + "]";
     const int64_t size = params[i].size();
     Segment& segment = segments[i];
     segment.size = size;
     segment.param_in = segment.param_out = checked.Add(params[i], size, true, "params" + at);
-    segment.gradient = checked.Add(gradients[i], size, false, "gradients" + at);
+    int64_t gradient_size = size;
+    if (!indices.empty() && indices[i].has_value()) {
+      slices[i] = SlicesFrom(params[i], *indices[i], "indices" + at);
+      segment.slices = &slices[i];
+      gradient_size = slices[i].num_slices * slices[i].row_size;
+    }
+    segment.gradient = slices[i].values = checked.Add(gradients[i], gradient_size, false, "gradients" + at);
     for (int k = 0; k < rule->num_slots; ++k) {
       if (slots[k].size() != params.size()) throw py::value_error("each of slots must be as many as params");
       segment.slot_in[k] = segment.slot_out[k] =
@@ -182,7 +223,7 @@ py::list Step(const std::string& rule_name, const Arrays& params, const Arrays& 
   checked.RequireDisjoint();
   if (step < 1) throw py::value_error("step counts from 1, it is " + std::to_string(step));
 
-  cpu::Step prepared{rule, dtype, isa, {}, step_options, hyperparameters[0]};
+  cpu::Step prepared{rule, dtype, isa, {}, step_options, hyperparameters[0], sparse};
   rule->kernels[static_cast<int>(dtype)].prepare(hyperparameters.data(), static_cast<double>(step), scalars.data(),
                                                  &prepared.prepared);
   {
@@ -226,6 +267,8 @@ PYBIND11_MODULE(_core, m) {
         py::arg("scalars") = std::vector<double>(), py::arg("isa") = "", py::arg("num_threads") = 1,
         py::arg("gradient_rows") = Arrays(), py::arg("param_rows") = Arrays(), py::arg("averages") = Arrays(),
         py::arg("accumulators") = Arrays(), py::arg("decays") = std::vector<bool>(), py::arg("options") = py::dict(),
+        py::arg("indices") = std::vector<std::optional<py::array>>(), py::arg("sparse_rows") = "every",
+        py::arg("separate_duplicates") = false,
         R"(Updates `params` and `slots` in place by one step of a rule, and returns the next `scalars`.
 
 Args:
@@ -243,6 +286,9 @@ Args:
   decays: for each parameter whether weight decay applies; by default to all.
   options: what surrounds the rule, see StepOptions in csrc/kernels/step.h: gradient_scale, clip_value, clip_norm,
     global_clip_norm, weight_decay, ema_momentum, ema_overwrite, accumulated_steps, applies, skip_if_not_finite.
+  indices: for each parameter None, or the rows, int32 or int64, that the slices of its gradient are of; the gradient is
+    then an array [k, ...] of slices.
+  sparse_rows, separate_duplicates: what becomes of these gradients, see SparseOptions in csrc/kernels/step.h.
 
 Raises:
   TypeError: an array of another dtype.

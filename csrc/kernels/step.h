@@ -19,6 +19,8 @@ constexpr int kMaxSlots = 4;
 constexpr int kMaxHyperparameters = 8;
 constexpr int kMaxScalars = 2;
 
+struct Slices;
+
 // One parameter with its gradient and slots. Old values are read from `*_in`
 // and new ones written to `*_out`, which are the same memory when the update is
 // in place and disjoint otherwise. The rows, where not null, receive a copy of
@@ -40,6 +42,30 @@ struct Segment {
   void* accumulator_out;
   // Whether weight decay applies to the parameter.
   bool decays;
+  // Null, or the gradient, instead of `gradient`.
+  const Slices* slices;
+};
+
+// What a sparse gradient means where it has no slice: which rows the rule is applied to.
+enum class SparseRows {
+  // All, with a gradient of 0 where there is no slice.
+  kEvery,
+  // The same, but only rows with slices move; the slots of all do.
+  kSlotsOfEvery,
+  // Those with slices.
+  kTouched,
+};
+
+// How a step takes its sparse gradients.
+struct SparseOptions {
+  SparseRows rows = SparseRows::kEvery;
+  // Whether the square and the magnitude of a gradient that is a sum of slices are the sums of theirs.
+  bool separate_duplicates = false;
+};
+
+// Sums over the slices of one row, for each of a number of elements: arrays of the type that a rule computes in.
+struct PowerSums {
+  const void *sum, *squares, *magnitudes;
 };
 
 // What surrounds the rule, in this order: the gradient is scaled, accumulated,
@@ -93,6 +119,12 @@ struct RuleKernels {
                        TrustSums* sums);
   void (*move)(const PreparedStep& prepared, const Segment& segment, int64_t begin, int64_t end, double param_norm,
                double direction_norm);
+  // `update` and `update_slots` of a gradient that is a sum of slices whose powers were added up one by one. The sums
+  // begin at element `begin`.
+  void (*update_separate)(const PreparedStep& prepared, const Segment& segment, const PowerSums& gradient,
+                          int64_t begin, int64_t end);
+  void (*update_slots_separate)(const PreparedStep& prepared, const Segment& segment, const PowerSums& gradient,
+                                int64_t begin, int64_t end, TrustSums* sums);
 };
 
 // Loops over memory that are of no rule, compiled for one type of number.
@@ -108,6 +140,12 @@ struct AroundKernels {
   void (*decay)(const void* param, void* out, int64_t n, double weight_decay, double learning_rate);
   // out = momentum * average + complement * param.
   void (*average)(const void* average, const void* param, void* out, int64_t n, double momentum, double complement);
+  // out[j] = the sum of clip(slice[j] * scale) over the slices values + order[i] * row_size, i < count.
+  void (*sum_slices)(const void* values, const int64_t* order, int64_t count, int64_t row_size, void* out, int64_t n,
+                     double scale, double limit);
+  // The same, in the type that rules compute in, with the sums of the squares and of the magnitudes.
+  void (*sum_powers)(const void* values, const int64_t* order, int64_t count, int64_t row_size, void* sum,
+                     void* squares, void* magnitudes, int64_t n, double scale, double limit);
 };
 
 // A rule as the other layers see it.

@@ -9,7 +9,11 @@
 //   Prepare           once a step; `narrow` rounds a wide number (double) to the
 //                     value type. Stock optimizers round there too, and which
 //                     operation comes before the rounding is part of the rule;
-//   Update            once an element: new parameter and slots from old.
+//   Update            once an element: new parameter and slots from old. The
+//                     gradient is of a type of its own, G, which multiplies,
+//                     divides and converts to V: its square, `gradient *
+//                     gradient`, need not be that of its value, see
+//                     SeparateSlices in kernels/cpu/rule_loops.h.
 // The namespace of the header is its file name, and holds `using Rules =
 // RuleList<...>` with the variants that the file defines.
 #ifndef FUSEMIN_NUMERIC_RULE_LIST_H_

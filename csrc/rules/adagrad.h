@@ -30,8 +30,8 @@ struct Adagrad {
     return Prepared<V>{narrow(hyperparameters[0]), narrow(hyperparameters[1]), narrow(hyperparameters[2])};
   }
 
-  template <class V>
-  static FUSEMIN_HOST_DEVICE void Update(const Prepared<V>& c, V gradient, V& param, V* slots) {
+  template <class V, class G>
+  static FUSEMIN_HOST_DEVICE void Update(const Prepared<V>& c, G gradient, V& param, V* slots) {
     slots[0] = slots[0] + gradient * gradient;
     param = param - gradient * c.learning_rate / (Sqrt(slots[0] + c.epsilon) + c.epsilon_outside);
   }

@@ -60,17 +60,19 @@ struct Slots<true> {
 
 enum class Hat { kNone, kMax, kKernelMax };
 
-template <Hat kHat, class Powers>
+// kDecayed: the means are written as beta m + (1 - beta) g, which stays infinite after an infinite gradient where the
+// other form becomes NaN. So does stock with sparse gradients, in tf_keras legacy and tf.compat.v1.
+template <Hat kHat, class Powers, bool kDecayed = false>
 struct Adam : Slots<kHat != Hat::kNone>, Powers {
   static constexpr bool kAmsgrad = kHat != Hat::kNone;
-  static constexpr const char* kName = kHat == Hat::kMax         ? "amsgrad"
+  static constexpr const char* kName = kHat == Hat::kMax         ? (kDecayed ? "amsgrad_decayed" : "amsgrad")
                                        : kHat == Hat::kKernelMax ? "amsgrad_kernel"
-                                       : Powers::kScalars.kSize  ? "adam_powers"
-                                                                 : "adam";
+                                       : Powers::kScalars.kSize  ? (kDecayed ? "adam_powers_decayed" : "adam_powers")
+                                                                 : (kDecayed ? "adam_decayed" : "adam");
 
   template <class V>
   struct Prepared {
-    V alpha, one_minus_beta_1, one_minus_beta_2, epsilon;
+    V alpha, beta_1, one_minus_beta_1, beta_2, one_minus_beta_2, epsilon;
   };
 
   template <class Wide, class Narrow>
@@ -81,22 +83,33 @@ struct Adam : Slots<kHat != Hat::kNone>, Powers {
     const V beta_1_power = Powers::Power(0, hyperparameters, step, scalars, narrow);
     const V beta_2_power = Powers::Power(1, hyperparameters, step, scalars, narrow);
     const V alpha = narrow(hyperparameters[0]) * Sqrt(one - beta_2_power) / (one - beta_1_power);
-    return Prepared<V>{alpha, narrow(wide_one - hyperparameters[1]), narrow(wide_one - hyperparameters[2]),
+    return Prepared<V>{alpha,
+                       narrow(hyperparameters[1]),
+                       narrow(wide_one - hyperparameters[1]),
+                       narrow(hyperparameters[2]),
+                       narrow(wide_one - hyperparameters[2]),
                        narrow(hyperparameters[3])};
   }
 
-  template <class V>
-  static FUSEMIN_HOST_DEVICE void Update(const Prepared<V>& c, V gradient, V& param, V* slots) {
-    slots[0] = slots[0] + (gradient - slots[0]) * c.one_minus_beta_1;
-    slots[1] = slots[1] + (gradient * gradient - slots[1]) * c.one_minus_beta_2;
+  template <class V, class G>
+  static FUSEMIN_HOST_DEVICE void Update(const Prepared<V>& c, G gradient, V& param, V* slots) {
+    if constexpr (kDecayed) {
+      slots[0] = slots[0] * c.beta_1 + gradient * c.one_minus_beta_1;
+      slots[1] = slots[1] * c.beta_2 + gradient * gradient * c.one_minus_beta_2;
+    } else {
+      slots[0] = slots[0] + (gradient - slots[0]) * c.one_minus_beta_1;
+      slots[1] = slots[1] + (gradient * gradient - slots[1]) * c.one_minus_beta_2;
+    }
     if constexpr (kHat == Hat::kMax) slots[2] = Max(slots[2], slots[1]);
     if constexpr (kHat == Hat::kKernelMax) slots[2] = KernelMax(slots[2], slots[1]);
     param = param - slots[0] * c.alpha / (Sqrt(slots[kAmsgrad ? 2 : 1]) + c.epsilon);
   }
 };
 
-using Rules = RuleList<Adam<Hat::kNone, FromIterations>, Adam<Hat::kMax, FromIterations>,
-                       Adam<Hat::kKernelMax, FromIterations>, Adam<Hat::kNone, FromVariables>>;
+using Rules =
+    RuleList<Adam<Hat::kNone, FromIterations>, Adam<Hat::kMax, FromIterations>, Adam<Hat::kKernelMax, FromIterations>,
+             Adam<Hat::kNone, FromVariables>, Adam<Hat::kNone, FromIterations, true>,
+             Adam<Hat::kMax, FromIterations, true>, Adam<Hat::kNone, FromVariables, true>>;
 
 }  // namespace fusemin::rules::adam
 

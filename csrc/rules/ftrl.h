@@ -54,8 +54,8 @@ struct Ftrl {
     }
   }
 
-  template <class V>
-  static FUSEMIN_HOST_DEVICE void Update(const Prepared<V>& c, V gradient, V& param, V* slots) {
+  template <class V, class G>
+  static FUSEMIN_HOST_DEVICE void Update(const Prepared<V>& c, G gradient, V& param, V* slots) {
     const V old_scale = Scale(c, slots[0]);
     slots[0] = slots[0] + gradient * gradient;
     const V scale = Scale(c, slots[0]);

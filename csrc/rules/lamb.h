@@ -41,8 +41,8 @@ struct Lamb {
                        one - Pow(narrow(hyperparameters[5]), narrow(step))};
   }
 
-  template <class V>
-  static FUSEMIN_HOST_DEVICE void UpdateSlots(const Prepared<V>& c, V gradient, V* slots) {
+  template <class V, class G>
+  static FUSEMIN_HOST_DEVICE void UpdateSlots(const Prepared<V>& c, G gradient, V* slots) {
     slots[0] = slots[0] + (gradient - slots[0]) * c.one_minus_beta_1;
     slots[1] = slots[1] + (gradient * gradient - slots[1]) * c.one_minus_beta_2;
   }

@@ -31,8 +31,8 @@ struct Momentum {
     return Prepared<V>{narrow(hyperparameters[0]), narrow(hyperparameters[1])};
   }
 
-  template <class V>
-  static FUSEMIN_HOST_DEVICE void Update(const Prepared<V>& c, V gradient, V& param, V* slots) {
+  template <class V, class G>
+  static FUSEMIN_HOST_DEVICE void Update(const Prepared<V>& c, G gradient, V& param, V* slots) {
     slots[0] = slots[0] * c.momentum + gradient;
     if constexpr (kNesterov) {
       param = param - (gradient * c.learning_rate + slots[0] * c.momentum * c.learning_rate);

@@ -67,8 +67,8 @@ struct Nadam {
                        one - Pow(beta_2, narrow(step))};
   }
 
-  template <class V>
-  static FUSEMIN_HOST_DEVICE void Update(const Prepared<V>& c, V gradient, V& param, V* slots) {
+  template <class V, class G>
+  static FUSEMIN_HOST_DEVICE void Update(const Prepared<V>& c, G gradient, V& param, V* slots) {
     if constexpr (kLegacy) {
       slots[0] = slots[0] * c.beta_1 + gradient * c.one_minus_beta_1;
       slots[1] = slots[1] * c.beta_2 + gradient * gradient * c.one_minus_beta_2;

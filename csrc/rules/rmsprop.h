@@ -83,12 +83,12 @@ struct RMSprop : Hyperparameters<kMomentum>, Slots<kCentered, kMomentum> {
     }
   }
 
-  template <class V>
-  static FUSEMIN_HOST_DEVICE void Update(const Prepared<V>& c, V gradient, V& param, V* slots) {
-    slots[0] = Mean(c, slots[0], gradient * gradient);
+  template <class V, class G>
+  static FUSEMIN_HOST_DEVICE void Update(const Prepared<V>& c, G gradient, V& param, V* slots) {
+    slots[0] = Mean<V>(c, slots[0], gradient * gradient);
     V square = slots[0];
     if constexpr (kCentered) {
-      slots[1] = Mean(c, slots[1], gradient);
+      slots[1] = Mean<V>(c, slots[1], gradient);
       square = square - slots[1] * slots[1];
     }
     const V descent = gradient * c.learning_rate / (Sqrt(square + c.epsilon) + c.epsilon_outside);

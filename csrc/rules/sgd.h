@@ -33,8 +33,8 @@ struct Plain {
     return Prepared<V>{narrow(hyperparameters[0])};
   }
 
-  template <class V>
-  static FUSEMIN_HOST_DEVICE void Update(const Prepared<V>& c, V gradient, V& param, V* /*slots*/) {
+  template <class V, class G>
+  static FUSEMIN_HOST_DEVICE void Update(const Prepared<V>& c, G gradient, V& param, V* /*slots*/) {
     param = param - gradient * c.learning_rate;
   }
 };
@@ -58,8 +58,8 @@ struct Momentum {
     return Prepared<V>{narrow(hyperparameters[0]), narrow(hyperparameters[1])};
   }
 
-  template <class V>
-  static FUSEMIN_HOST_DEVICE void Update(const Prepared<V>& c, V gradient, V& param, V* slots) {
+  template <class V, class G>
+  static FUSEMIN_HOST_DEVICE void Update(const Prepared<V>& c, G gradient, V& param, V* slots) {
     const V descent = gradient * c.learning_rate;
     slots[0] = slots[0] * c.momentum - descent;
     if constexpr (kNesterov) {

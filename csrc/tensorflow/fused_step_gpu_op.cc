@@ -60,6 +60,14 @@ class FusedStepGpuOp : public OpKernel {
  public:
   explicit FusedStepGpuOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
     OP_REQUIRES_OK(ctx, a_.Parse(ctx, [](const std::string& name) { return cuda::FindRule(name); }));
+    for (int i = 0; i < static_cast<int>(a_.indices_of.size()); ++i) {
+      OP_REQUIRES(ctx, a_.indices_of[i] < 0,
+                  absl::UnimplementedError(absl::StrCat("the gradient of ", a_.VariableName(i),
+                                                        " is sparse, which the GPU kernel does not take")));
+    }
+    OP_REQUIRES(ctx, !a_.has_sums,
+                absl::UnimplementedError("the GPU kernel does not take `gradient_sums`, which a step has that clips by "
+                                         "the global norm, or skips, over several FusedSteps"));
   }
 
   void Compute(OpKernelContext* ctx) override { OP_REQUIRES_OK(ctx, Enqueue(ctx)); }
@@ -145,7 +153,7 @@ class FusedStepGpuOp : public OpKernel {
         variables.Lock(ctx, 0, a_.gradients_at, [this](int i) { return a_.VariableName(i); }, &lock_order_));
     TF_RETURN_IF_ERROR(CheckTensors(ctx, a_, variables));
     absl::InlinedVector<Segment, 4> segments(a_.num_params);
-    TF_RETURN_IF_ERROR(GatherSegments(ctx, a_, &variables, segments.data()));
+    TF_RETURN_IF_ERROR(GatherSegments(ctx, a_, &variables, {}, segments.data()));
     for (int k = 0; k < a_.rule->num_scalars; ++k) {
       TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.scalars_at + k, a_.advance, cuda::kRuleScalar + k, &step));
     }
@@ -153,8 +161,8 @@ class FusedStepGpuOp : public OpKernel {
       TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.iterations_at, a_.advance, cuda::kIterations, &step));
     }
     if (a_.has_loss_scale) {
-      TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.loss_scale_at, true, cuda::kLossScale, &step));
-      TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.loss_scale_at + 1, true, cuda::kLossCounter, &step));
+      TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.loss_scale_at, a_.advance, cuda::kLossScale, &step));
+      TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.loss_scale_at + 1, a_.advance, cuda::kLossCounter, &step));
     }
     uint64_t tickets = 0;
     TF_RETURN_IF_ERROR(Tickets(ctx, &tickets));
@@ -162,7 +170,7 @@ class FusedStepGpuOp : public OpKernel {
     const auto copy = [&](void* to, const void* from, size_t bytes) {
       return DriverStatus(name(), cuda::EnqueueCopies(stream, {{to, from, bytes, 1}}));
     };
-    TF_RETURN_IF_ERROR(ForwardTraces(ctx, a_, row, copy, segments.data(), &copies));
+    TF_RETURN_IF_ERROR(ForwardTraces(ctx, a_, variables, row, copy, segments.data(), &copies));
     std::vector<cuda::RowCopies> rows;
     for (const RowCopy& c : copies) rows.push_back({c.to, c.from, c.bytes, 1});
 

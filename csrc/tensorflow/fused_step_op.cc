@@ -92,6 +92,9 @@ class FusedStepOp : public OpKernel {
     if (!TensorShapeUtils::IsScalar(ctx->input(a_.row_at).shape())) {
       return absl::InvalidArgumentError("`row` must be a scalar");
     }
+    if (a_.has_sums && ctx->input(a_.sums_at).NumElements() != 2) {
+      return absl::InvalidArgumentError("`gradient_sums` must be the result of GradientSums");
+    }
     const int64_t row = ctx->input(a_.row_at).scalar<int32_t>()() + a_.row_offset;
 
     // Everything that can fail comes before the first write.
@@ -100,7 +103,9 @@ class FusedStepOp : public OpKernel {
         variables.Lock(ctx, 0, a_.gradients_at, [this](int i) { return a_.VariableName(i); }, &lock_order_));
     TF_RETURN_IF_ERROR(CheckTensors(ctx, a_, variables));
     absl::InlinedVector<Segment, 4> segments(a_.num_params);
-    TF_RETURN_IF_ERROR(GatherSegments(ctx, a_, &variables, segments.data()));
+    std::vector<Slices> slices;
+    TF_RETURN_IF_ERROR(SortGradients(ctx, a_, variables, &slices));
+    TF_RETURN_IF_ERROR(GatherSegments(ctx, a_, &variables, slices, segments.data()));
     double scalar_values[kMaxScalars];
     for (int k = 0; k < a_.rule->num_scalars; ++k) {
       TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.scalars_at + k, a_.advance, &scalars[k]));
@@ -110,22 +115,29 @@ class FusedStepOp : public OpKernel {
       TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.iterations_at, a_.advance, &iterations));
     }
     if (a_.has_loss_scale) {
-      TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.loss_scale_at, true, &loss_scale));
-      TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.loss_scale_at + 1, true, &loss_counter));
+      TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.loss_scale_at, a_.advance, &loss_scale));
+      TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.loss_scale_at + 1, a_.advance, &loss_counter));
     }
     RowCopies copies;
-    TF_RETURN_IF_ERROR(ForwardTraces(ctx, a_, row, CopyHostMemory, segments.data(), &copies));
+    TF_RETURN_IF_ERROR(ForwardTraces(ctx, a_, variables, row, CopyHostMemory, segments.data(), &copies));
 
     const int64_t taken = static_cast<int64_t>(iterations.value);
     step.options = a_.options.At(taken, loss_scale.value, a_.dtype);
     step.learning_rate = hyperparameters[0];
     a_.rule->kernels[static_cast<int>(a_.dtype)].prepare(
         hyperparameters, static_cast<double>(a_.options.Updates(taken) + 1), scalar_values, &step.prepared);
+    step.sparse = a_.sparse;
+    cpu::GradientSums sums;
+    if (a_.has_sums) {
+      sums = {ctx->input(a_.sums_at).flat<double>()(0), ctx->input(a_.sums_at).flat<double>()(1)};
+      step.sums = &sums;
+    }
     const int num_threads = ctx->device()->tensorflow_cpu_worker_threads()->num_threads;
     const bool taken_place = cpu::RunStep(step, segments.data(), a_.num_params, num_threads, cpu::RunOnWorkers);
     if (taken_place) {
-      if (step.options.applies) {
-        for (int k = 0; k < a_.rule->num_scalars; ++k) scalars[k].Store(scalar_values[k]);
+      // Also where they stay: what they are stored to may be new memory.
+      for (int k = 0; k < a_.rule->num_scalars; ++k) {
+        scalars[k].Store(step.options.applies ? scalar_values[k] : scalars[k].value);
       }
       iterations.Store(iterations.value + 1);
     }

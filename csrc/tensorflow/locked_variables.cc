@@ -73,8 +73,9 @@ absl::Status LockedVariables::Lock(OpKernelContext* ctx, int first, int count, a
 
 absl::Status LockedVariables::WritableData(OpKernelContext* ctx, int i, void** data) {
   Tensor* tensor = variables_[i]->tensor();
-  // An empty tensor may have no buffer to count references of.
-  if (tensor->NumElements() == 0 || (tensor->RefCountIsOne() && !variables_[i]->copy_on_read_mode.load())) {
+  // An empty tensor may have no buffer to count references of. Also in copy-on-read mode, in which every variable is
+  // once a gather or a scatter met it, a buffer that nothing else refers to is read under the variable's lock only.
+  if (tensor->NumElements() == 0 || tensor->RefCountIsOne()) {
     *data = tensor->data();
     return absl::OkStatus();
   }

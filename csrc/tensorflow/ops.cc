@@ -1,4 +1,6 @@
 // The definitions of the ops: signature, attributes, shape functions.
+#include <algorithm>
+
 #include "tensorflow/core/framework/common_shape_fns.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/shape_inference.h"
@@ -18,6 +20,19 @@ absl::Status BuffersToTraces(InferenceContext* c) {
   return c->set_output("traces", buffers);
 }
 
+// Slices are as their variable is, but for the first dimension.
+absl::Status CheckSlices(InferenceContext* c, ShapeHandle variable, ShapeHandle slices, const std::string& name) {
+  if (!c->RankKnown(variable) || !c->RankKnown(slices)) return absl::OkStatus();
+  ShapeHandle row, slice, unused;
+  if (c->Rank(variable) == 0 || c->Rank(slices) == 0 || !c->Subshape(variable, 1, &row).ok() ||
+      !c->Subshape(slices, 1, &slice).ok() || !c->Merge(row, slice, &unused).ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("the slices of the gradient of variable '", name, "' have shape ",
+                                                   c->DebugString(slices), ", the variable has ",
+                                                   c->DebugString(variable)));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status FusedStepShape(InferenceContext* c) {
   std::vector<ShapeHandle> row, gradients;
   TF_RETURN_IF_ERROR(c->input("row", &row));
@@ -26,11 +41,15 @@ absl::Status FusedStepShape(InferenceContext* c) {
   TF_RETURN_IF_ERROR(c->input("gradients", &gradients));
   std::vector<std::string> names;
   TF_RETURN_IF_ERROR(c->GetAttr("names", &names));
+  std::vector<int> sparse;
+  TF_RETURN_IF_ERROR(c->GetAttr("sparse", &sparse));
   // The parameters are the first inputs, so input i belongs to gradient i.
   for (size_t i = 0; i < gradients.size(); ++i) {
     const auto* handle = c->input_handle_shapes_and_types(static_cast<int>(i));
     if (handle == nullptr || handle->empty()) continue;
-    if (!c->Merge((*handle)[0].shape, gradients[i], &unused).ok()) {
+    if (std::find(sparse.begin(), sparse.end(), static_cast<int>(i)) != sparse.end()) {
+      TF_RETURN_IF_ERROR(CheckSlices(c, (*handle)[0].shape, gradients[i], names[i]));
+    } else if (!c->Merge((*handle)[0].shape, gradients[i], &unused).ok()) {
       return absl::InvalidArgumentError(absl::StrCat("the gradient of variable '", names[i], "' has shape ",
                                                      c->DebugString(gradients[i]), ", the variable has ",
                                                      c->DebugString((*handle)[0].shape)));
@@ -48,6 +67,8 @@ REGISTER_OP(FUSEMIN_OPS "FusedStep")
     .Input("iterations: I * resource")
     .Input("loss_scale: L * resource")
     .Input("gradients: N * T")
+    .Input("indices: index_types")
+    .Input("gradient_sums: G * double")
     .Input("hyperparameters: hyperparameter_types")
     .Input("row: int32")
     .Input("values: value_types")
@@ -65,6 +86,11 @@ REGISTER_OP(FUSEMIN_OPS "FusedStep")
     .Attr("hyperparameter_types: list({half, bfloat16, float, double, resource}) >= 0")
     .Attr("value_types: list(type) >= 0")
     .Attr("buffer_types: list(type) >= 0")
+    .Attr("index_types: list({int32, int64}) >= 0 = []")
+    .Attr("G: int >= 0 = 0")
+    .Attr("sparse: list(int) >= 0 = []")
+    .Attr("sparse_rows: {'every', 'slots_of_every', 'touched'} = 'every'")
+    .Attr("separate_duplicates: bool = false")
     .Attr("constants: list(int)")
     .Attr("inputs: list(int)")
     .Attr("option_names: list(string) >= 0 = []")
@@ -87,7 +113,9 @@ accumulators: none, or sums of the gradients since the last update.
 scalars: scalar variables that the rule reads, and replaces if `advance`.
 iterations: none, or the int64 count of steps taken, which the op increments if `advance`.
 loss_scale: none, or the float32 scale of a dynamically scaled loss and its count of steps since it changed.
-gradients: dense gradients.
+gradients: for each variable its gradient, of its shape, or, of those in `sparse`, slices [k, ...] of it.
+indices: for each of `sparse`, the rows that the slices belong to, [k]. A row may have several slices, which are added.
+gradient_sums: none, or the result of GradientSums for all gradients of the step, where this is one of several ops.
 hyperparameters: those that are not constants: scalars, or scalar variables read by the op.
 row: the row of the buffers to write, less `row_offset`, so that a loop body of several steps needs no additions.
 values: what is traced beside gradients and parameters.
@@ -98,9 +126,26 @@ inputs: for each of `hyperparameters`, its position among the rule's; -1 of the 
   variable `iterations`, because it is on another device.
 option_names, option_values: what surrounds the rule, by the names that Keras gives it, and bits of float64 numbers.
 decays: with the option weight_decay, for each variable whether it decays.
+sparse: which gradients are sparse.
+sparse_rows: whether the rule is applied to every row of such a variable, with a gradient of 0 where there is no slice; so
+  for the slots, but only rows with slices move; or to rows with slices only.
+separate_duplicates: whether the square and magnitude of a sum of slices are the sums of theirs, as in Keras 3.
 trace_sources, trace_indices: for each buffer, what its row is a copy of.
 advance: false in all but the last of several ops that make up one step.
 names: the variables' names, for error messages.
+)doc");
+
+REGISTER_OP(FUSEMIN_OPS "GradientSums")
+    .Input("gradients: N * T")
+    .Output("sums: double")
+    .Attr("T: {half, bfloat16, float, double}")
+    .Attr("N: int >= 1")
+    .SetShapeFn([](InferenceContext* c) {
+      c->set_output(0, c->Vector(2));
+      return absl::OkStatus();
+    })
+    .Doc(R"doc(
+The sum of the squares of all elements, and 1 if one of them is not finite, else 0. Several results can be added up.
 )doc");
 
 REGISTER_OP(FUSEMIN_OPS "TraceRows")

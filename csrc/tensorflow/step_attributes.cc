@@ -9,8 +9,6 @@ using ::tensorflow::DataType;
 using ::tensorflow::DataTypeString;
 using ::tensorflow::OpKernelConstruction;
 
-namespace {
-
 absl::Status ToDType(DataType type, DType* dtype) {
   switch (type) {
     case tensorflow::DT_FLOAT:
@@ -29,6 +27,8 @@ absl::Status ToDType(DataType type, DType* dtype) {
       return absl::UnimplementedError(absl::StrCat("no kernel for dtype ", DataTypeString(type)));
   }
 }
+
+namespace {
 
 // Numbers of an attribute that holds the bits of float64.
 absl::Status GetDoubles(OpKernelConstruction* ctx, const char* name, std::vector<double>* values) {
@@ -102,6 +102,11 @@ absl::Status StepAttributes::Parse(OpKernelConstruction* ctx, const Rule* (*find
   TF_RETURN_IF_ERROR(ParseHyperparameters(ctx));
   TF_RETURN_IF_ERROR(ParseOptions(ctx));
   TF_RETURN_IF_ERROR(ParseTraces(ctx));
+  int num_indices, num_sums;
+  TF_RETURN_IF_ERROR(ParseSparse(ctx, &num_indices));
+  TF_RETURN_IF_ERROR(ctx->GetAttr("G", &num_sums));
+  if (num_sums > 1) return absl::InvalidArgumentError("`gradient_sums` must be none or one");
+  has_sums = num_sums > 0;
 
   averages_at = num_params * (1 + rule->num_slots);
   accumulators_at = averages_at + num_averages;
@@ -109,7 +114,9 @@ absl::Status StepAttributes::Parse(OpKernelConstruction* ctx, const Rule* (*find
   iterations_at = scalars_at + num_scalars;
   loss_scale_at = iterations_at + num_iterations;
   gradients_at = loss_scale_at + num_loss_scale;
-  hyperparameters_at = gradients_at + num_params;
+  indices_at = gradients_at + num_params;
+  sums_at = indices_at + num_indices;
+  hyperparameters_at = sums_at + num_sums;
   row_at = hyperparameters_at + static_cast<int>(hyperparameter_positions.size());
   values_at = row_at + 1;
   buffers_at = values_at + num_values;
@@ -173,6 +180,35 @@ absl::Status StepAttributes::ParseOptions(OpKernelConstruction* ctx) {
   }
   if ((has_averages || has_accumulators) && !has_iterations && !has_count) {
     return absl::InvalidArgumentError("averages and accumulators need a count of iterations");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status StepAttributes::ParseSparse(OpKernelConstruction* ctx, int* num_indices) {
+  std::vector<int> given;
+  std::vector<DataType> index_types;
+  std::string rows;
+  TF_RETURN_IF_ERROR(ctx->GetAttr("sparse", &given));
+  TF_RETURN_IF_ERROR(ctx->GetAttr("index_types", &index_types));
+  TF_RETURN_IF_ERROR(ctx->GetAttr("sparse_rows", &rows));
+  TF_RETURN_IF_ERROR(ctx->GetAttr("separate_duplicates", &sparse.separate_duplicates));
+  sparse.rows = rows == "every"     ? SparseRows::kEvery
+                : rows == "touched" ? SparseRows::kTouched
+                                    : SparseRows::kSlotsOfEvery;
+  if (index_types.size() != given.size()) {
+    return absl::InvalidArgumentError("`indices` must be one tensor for each of `sparse`");
+  }
+  if (sparse.rows != SparseRows::kEvery && rule->has_trust_ratio) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("rule '", rule->name, "' has a trust ratio, so `sparse_rows` must be 'every'"));
+  }
+  *num_indices = static_cast<int>(given.size());
+  if (!given.empty()) indices_of.assign(num_params, -1);
+  for (int k = 0; k < *num_indices; ++k) {
+    if (given[k] < 0 || given[k] >= num_params || indices_of[given[k]] != -1) {
+      return absl::InvalidArgumentError("`sparse` must be positions of parameters, each once");
+    }
+    indices_of[given[k]] = k;
   }
   return absl::OkStatus();
 }

@@ -10,6 +10,9 @@
 
 namespace fusemin {
 
+// The kernels' name of a type, or an error if they have none.
+absl::Status ToDType(tensorflow::DataType type, DType* dtype);
+
 // What the row of a trace buffer is a copy of.
 enum class TraceKind { kValue, kGradient, kParam };
 
@@ -37,11 +40,14 @@ struct StepAttributes {
   DType dtype;
   tensorflow::DataType type;
   int num_params = 0, num_values = 0;
-  bool has_averages = false, has_accumulators = false, has_iterations = false, has_loss_scale = false;
+  bool has_averages = false, has_accumulators = false, has_iterations = false, has_loss_scale = false, has_sums = false;
   // Whether the count of iterations comes as a value.
   bool has_count = false;
   std::vector<std::string> names;
   std::vector<bool> decays;
+  // For each parameter, -1 or which of `indices` goes with its gradient. Empty if all gradients are dense.
+  std::vector<int> indices_of;
+  SparseOptions sparse;
   UserOptions options;
   // The rule's hyperparameters, and which of them come as inputs instead.
   double constants[kMaxHyperparameters] = {};
@@ -52,11 +58,12 @@ struct StepAttributes {
 
   // Positions of the first input of each kind. Parameters are at 0, slot k of parameter i at (1 + k) * num_params + i.
   int averages_at = 0, accumulators_at = 0, scalars_at = 0, iterations_at = 0, loss_scale_at = 0, gradients_at = 0,
-      hyperparameters_at = 0, row_at = 0, values_at = 0, buffers_at = 0;
+      indices_at = 0, sums_at = 0, hyperparameters_at = 0, row_at = 0, values_at = 0, buffers_at = 0;
 
  private:
   absl::Status ParseHyperparameters(tensorflow::OpKernelConstruction* ctx);
   absl::Status ParseOptions(tensorflow::OpKernelConstruction* ctx);
+  absl::Status ParseSparse(tensorflow::OpKernelConstruction* ctx, int* num_indices);
   absl::Status ParseTraces(tensorflow::OpKernelConstruction* ctx);
 };
 

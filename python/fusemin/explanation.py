@@ -10,7 +10,7 @@ from rich.table import Table
 
 from fusemin import _core, optimizers
 from fusemin.arguments import as_variable_list, check_optimizer, check_variables, unwrap_variable
-from fusemin.fused_optimizer import is_fused
+from fusemin.fused_optimizer import inner_optimizers, is_fused
 
 
 class Row(NamedTuple):
@@ -90,9 +90,9 @@ def explain(optimizer, variables) -> Explanation:
     """Says what `minimize`, or an optimizer from `fuse`, would update these variables with: the fused op, or the
     optimizer's own `apply_gradients`.
 
-    Creates no variables and changes nothing. What only shows while the loss is traced is not in it: a gradient that is
-    sparse, or compilation by XLA, leaves the update to `apply_gradients` too, as the debug log of the logger "fusemin"
-    says.
+    Creates no variables and changes nothing. What only shows while the loss is traced is not in it: compilation by XLA
+    leaves the update to `apply_gradients` too, as does what stock itself refuses with sparse gradients, such as a
+    constraint in `tf.compat.v1`; the debug log of the logger "fusemin" says so.
 
     Args:
       optimizer: an optimizer, see `minimize`.
@@ -116,12 +116,12 @@ def explain(optimizer, variables) -> Explanation:
     check_variables(variables)
     reason = optimizers.find_fallback_reason(optimizer, variables)
     rule = None if reason else optimizers.rule_name(optimizer)
-    inner = getattr(optimizer, "inner_optimizer", None)
-    if reason and is_fused(inner):
-        inner_reason = optimizers.find_fallback_reason(inner, variables)
-        reason += f"; its inner {type(inner).__name__}: " + (
-            inner_reason or f"fused, rule '{optimizers.rule_name(inner)}'"
-        )
+    for inner in inner_optimizers(optimizer) if reason else ():
+        if is_fused(inner):
+            inner_reason = optimizers.find_fallback_reason(inner, variables)
+            reason += f"; its inner {type(inner).__name__}: " + (
+                inner_reason or f"fused, rule '{optimizers.rule_name(inner)}'"
+            )
     groups: dict[tuple[tf.DType, str], list[tf.Variable]] = {}
     for variable in variables:
         groups.setdefault((variable.dtype, variable.device), []).append(variable)

@@ -112,6 +112,16 @@ def _fused_class(stock: type, mixin: type) -> type:
     return type(stock)(stock.__name__, (mixin, stock), {**disguise, "__class__": property(lambda self: stock)})
 
 
+def inner_optimizers(optimizer) -> list:
+    """The optimizers that a LossScaleOptimizer or a MultiOptimizer of Keras leaves its steps to."""
+    inner = getattr(optimizer, "inner_optimizer", None)
+    if inner is not None:
+        return [inner]
+    family = optimizers.find_family(optimizer)
+    is_multi = family is not None and family.library_class(optimizer).__name__ == "MultiOptimizer"
+    return list(optimizer.optimizers) if is_multi else []
+
+
 def is_fused(optimizer) -> bool:
     """Whether `fuse` changed this optimizer."""
     return isinstance(optimizer, _Fused)
@@ -127,13 +137,14 @@ def fuse(optimizer):
     loaded, copied or made from the config is not fused: call `fuse` again.
 
     At each step the op is used if it can be, or else the optimizer's own method, with the same result: for an option
-    or an optimizer that is not fused, a gradient that is sparse or None, in a `tf.distribute` strategy, or where XLA
+    or an optimizer that is not fused, a gradient that is None, in a `tf.distribute` strategy, or where XLA
     compiles. `fusemin.explain(optimizer, variables)` and the debug log of the logger "fusemin" say which, and why.
 
     Args:
       optimizer: an optimizer of `keras.optimizers`, `tf_keras.optimizers`, `tf_keras.optimizers.legacy` or
-        `tf.compat.v1.train`. Of a LossScaleOptimizer the inner optimizer is fused. Any other object with
-        `apply_gradients`, and a subclass that overrides a method that makes up the step, is left as it is.
+        `tf.compat.v1.train`. Of a LossScaleOptimizer the inner optimizer is fused, of a MultiOptimizer those that it
+        knows: where a function chooses them, `build` it first. Any other object with `apply_gradients`, and a subclass
+        that overrides a method that makes up the step, is left as it is.
 
     Returns:
       The optimizer.
@@ -162,8 +173,7 @@ def fuse(optimizer):
     check_optimizer(optimizer)
     if is_fused(optimizer):
         return optimizer
-    inner = getattr(optimizer, "inner_optimizer", None)
-    if inner is not None:
+    for inner in inner_optimizers(optimizer):
         fuse(inner)
     reason = optimizers.find_fallback_reason(optimizer, [])
     family = optimizers.find_family(optimizer)

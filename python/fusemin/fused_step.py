@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from fusemin import _build
+from fusemin.gradients import is_sparse
 from fusemin.optimizers import FusedUpdate
-
 
 # Where among the hyperparameters the op takes the count of iterations as a value.
 _COUNT_POSITION = -1
@@ -28,19 +28,27 @@ class TraceSource:
     index: int = 0
 
 
-def _groups(update: FusedUpdate) -> list[list[int]]:
-    """Indices of the variables, a list for each device and dtype: an op is of one. Those on the device of the count of
-    iterations are last, so that their op can advance it."""
-    groups: dict[tuple[str, tf.DType], list[int]] = {}
-    for i, variable in enumerate(update.variables):
-        groups.setdefault((variable.device, variable.dtype), []).append(i)
+def _groups(update: FusedUpdate, gradients: Sequence) -> list[tuple[str, list[int]]]:
+    """Rule and indices of the variables that are updated by one op, which is of one rule, one dtype and one device.
+    Those on the device of the count of iterations are last, so that their op can advance it."""
+    groups: dict[tuple[str, tf.DType, str], list[int]] = {}
+    for i, (variable, gradient) in enumerate(zip(update.variables, gradients, strict=True)):
+        rule = (update.sparse.rule if is_sparse(gradient) else None) or update.rule
+        groups.setdefault((variable.device, variable.dtype, rule), []).append(i)
     home = None if update.iterations is None else update.iterations.device
-    return [groups[key] for key in sorted(groups, key=lambda key: key[0] == home)]
+    return [(key[2], groups[key]) for key in sorted(groups, key=lambda key: key[0] == home)]
 
 
 def _as_float(value) -> tf.Tensor:
     tensor = tf.convert_to_tensor(value)
     return tensor if tensor.dtype.is_floating else tf.cast(tensor, tf.float64)
+
+
+def _gradient_sums(update: FusedUpdate, values: Sequence[tf.Tensor], groups) -> list[tf.Tensor]:
+    """What several ops must know of the gradients of each other: nothing, or one tensor."""
+    if len(groups) == 1 or not {"global_clipnorm", "dynamic_growth_steps"} & update.surroundings.options.keys():
+        return []
+    return [tf.add_n([_build.ops().fusemin_gradient_sums([values[i] for i in group]) for _, group in groups])]
 
 
 def float64_bits(values: Iterable[float]) -> list[int]:
@@ -50,7 +58,7 @@ def float64_bits(values: Iterable[float]) -> list[int]:
 
 def fused_step(
     update: FusedUpdate,
-    gradients: Sequence[tf.Tensor],
+    gradients: Sequence[tf.Tensor | tf.IndexedSlices],
     loss: tf.Tensor,
     sources: Sequence[TraceSource] = (),
     buffers: Sequence[tf.Tensor] = (),
@@ -61,7 +69,7 @@ def fused_step(
 
     Args:
       update: the optimizer and its variables.
-      gradients: a dense tensor for each variable, of its shape and dtype.
+      gradients: for each variable a tensor of its shape and dtype, or slices of it.
       loss: the value of the source "value".
       sources: for each buffer, what its row is a copy of.
       buffers: traces, of shape [num_steps, ...]; written in place where nothing else holds them.
@@ -71,13 +79,16 @@ def fused_step(
     Returns:
       The buffers with the row written.
     """
-    rule = _build.RULES[update.rule]
     around = update.surroundings
     traces = list(buffers)
-    groups = _groups(update)
-    for group in groups:
+    values = [g.values if is_sparse(g) else g for g in gradients]
+    groups = _groups(update, gradients)
+    sums = _gradient_sums(update, values, groups)
+    for rule_name, group in groups:
+        rule = _build.RULES[rule_name]
         dtype, device = update.variables[group[0]].dtype, update.variables[group[0]].device
-        is_last = group is groups[-1]
+        is_last = group is groups[-1][1]
+        sparse = [i for i in group if is_sparse(gradients[i])]
         # A group writes its own rows; the loss goes with the last.
         traced = [b for b, s in enumerate(sources) if (is_last if s.kind == "value" else s.index in group)]
         needs_loss = any(sources[b].kind == "value" for b in traced)
@@ -104,17 +115,22 @@ def fused_step(
             scalars=[scalar.handle for scalar in update.scalars],
             iterations=[variable.handle for variable in iterations],
             loss_scale=[variable.handle for variable in around.loss_scale],
-            gradients=[gradients[i] for i in group],
+            gradients=[values[i] for i in group],
+            indices=[gradients[i].indices for i in sparse],
+            gradient_sums=sums,
             hyperparameters=inputs,
             row=row,
             values=[loss] if needs_loss else [],
             buffers=[traces[b] for b in traced],
-            rule=update.rule,
+            rule=rule_name,
             constants=float64_bits(constants),
             inputs=positions,
             option_names=list(around.options),
             option_values=float64_bits(around.options.values()),
             decays=[around.decays[i] for i in group if around.decays],
+            sparse=[group.index(i) for i in sparse],
+            sparse_rows=update.sparse.rows,
+            separate_duplicates=update.sparse.separate_duplicates,
             trace_sources=[sources[b].kind for b in traced],
             trace_indices=[0 if sources[b].kind == "value" else group.index(sources[b].index) for b in traced],
             row_offset=row_offset,

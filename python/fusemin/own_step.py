@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from fusemin import gradients as of_gradients
 from fusemin import graphs, optimizers
 from fusemin.arguments import unwrap_variable
 from fusemin.constraints import constrain
@@ -22,22 +23,17 @@ MAX_CHANGES = 8
 QUIET_STEPS = 8
 
 
-def find_gradient_reason(gradients: Sequence, variables: list[tf.Variable]) -> str | None:
-    """Why the op cannot take these gradients of these variables, or None."""
-    for gradient, variable in zip(gradients, variables, strict=True):
-        if gradient is None:
-            return f"the gradient of '{variable.name}' is None"
-        if isinstance(gradient, tf.IndexedSlices):
-            return f"the gradient of '{variable.name}' is sparse"
-        if not isinstance(gradient, tf.Tensor):
-            return f"the gradient of '{variable.name}' is a {type(gradient).__name__}, not a tensor"
-        if gradient.dtype != variable.dtype:
-            return f"the gradient of '{variable.name}' is of {gradient.dtype.name}, not of {variable.dtype.name}"
-        if not gradient.shape.is_compatible_with(variable.shape):
-            return f"the gradient of '{variable.name}' has shape {gradient.shape}, not {variable.shape}"
-    if len(set(map(id, variables))) < len(variables):
+def _find_reason(optimizer, gradients: Sequence, variables: Sequence, unwrapped: list[tf.Variable]) -> str | None:
+    """Why the op cannot take a step of this optimizer with these gradients of these variables, or None."""
+    reason = optimizers.find_fallback_reason(optimizer, unwrapped)
+    for gradient, variable in zip(gradients, unwrapped, strict=True):
+        reason = reason or of_gradients.find_gradient_reason(gradient, variable)
+    if reason is not None:
+        return reason
+    if len(set(map(id, unwrapped))) < len(unwrapped):
         return "a variable stands twice"
-    return None
+    sparse = [v for g, v in zip(gradients, variables, strict=True) if of_gradients.is_sparse(g)]
+    return optimizers.find_sparse_reason(optimizer, sparse)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,15 +58,16 @@ class _EagerFunction:
             # same for all variables, so one is enough.
             hyperparameters = optimizers.bind(optimizer, variables[:1]).hyperparameters
             values = [tf.convert_to_tensor(hyperparameters[name](dtype)) for name, dtype in self.computed]
-        graphs.call(self.function, [*gradients, *values])
+        graphs.call(self.function, [*of_gradients.flatten(gradients), *values])
 
 
-def _trace(optimizer, variables: list[tf.Variable], forget: Callable) -> _EagerFunction:
+def _trace(optimizer, variables: list[tf.Variable], kinds: tuple, forget: Callable) -> _EagerFunction:
     """Traces the step. An eager op takes as long, but what it is called with refers to variables and optimizer.
 
     Args:
       optimizer: one that can be bound.
       variables: what to update.
+      kinds: of the gradients, see `fusemin.gradients.kinds`.
       forget: called with a weak reference when one of the variables is gone.
     """
     update = optimizers.bind(optimizer, variables)
@@ -79,8 +76,11 @@ def _trace(optimizer, variables: list[tf.Variable], forget: Callable) -> _EagerF
     computed = [(name, dtype) for name in names for dtype in dtypes]
     examples = [tf.convert_to_tensor(update.hyperparameters[name](dtype)) for name, dtype in computed]
 
+    gradient_specs = of_gradients.specs(variables, kinds)
+
     def step(*arguments):
-        gradients, values = arguments[: len(variables)], arguments[len(variables) :]
+        gradients = of_gradients.unflatten(arguments[: len(gradient_specs)], kinds)
+        values = arguments[len(gradient_specs) :]
         value_of = dict(zip(computed, values, strict=True))
         hyperparameters = dict(update.hyperparameters)
         for name in names:
@@ -88,7 +88,7 @@ def _trace(optimizer, variables: list[tf.Variable], forget: Callable) -> _EagerF
         fused_step(dataclasses.replace(update, hyperparameters=hyperparameters), gradients, loss=None)
         return ()
 
-    specs = [tf.TensorSpec(t.shape, t.dtype) for t in [*variables, *examples]]
+    specs = gradient_specs + [tf.TensorSpec(t.shape, t.dtype) for t in examples]
     function = _EagerFunction(graphs.trace(step, *specs), computed, [weakref.ref(v, forget) for v in variables])
     weakref.finalize(function, graphs.release, function.function).atexit = False
     return function
@@ -101,7 +101,7 @@ class OwnStep:
     """
 
     def __init__(self):
-        self._functions: dict[tuple[int, ...], _EagerFunction] = {}  # By identity of the variables.
+        self._functions: dict[tuple, _EagerFunction] = {}  # By identity of the variables and kinds of the gradients.
         self._attributes: dict = {}  # Of the optimizer, when the functions were traced.
         self._num_changes = 0
         self._num_quiet = 0
@@ -129,7 +129,7 @@ class OwnStep:
             unwrapped = [unwrap_variable(v) for v in variables]
         except TypeError:
             return self._refuse(optimizer, "there is a variable of a kind that is not known")
-        reason = optimizers.find_fallback_reason(optimizer, unwrapped) or find_gradient_reason(gradients, unwrapped)
+        reason = _find_reason(optimizer, gradients, variables, unwrapped)
         if reason is None:
             reason = (self._take_eagerly if tf.executing_eagerly() else self._take_in_graph)(
                 optimizer, gradients, variables, unwrapped
@@ -165,7 +165,8 @@ class OwnStep:
     def _take_eagerly(self, optimizer, gradients, variables, unwrapped) -> str | None:
         """Runs the traced step. Returns a reason if it cannot."""
         self._note_changes(optimizer)
-        key = tuple(map(id, unwrapped))
+        kinds = of_gradients.kinds(gradients)
+        key = (tuple(map(id, unwrapped)), kinds)
         function = self._functions.get(key)
         if function is None:
             if self._num_changes > MAX_CHANGES:
@@ -173,7 +174,7 @@ class OwnStep:
             reason = _build(optimizer, variables, unwrapped)
             if reason is not None:
                 return reason
-            function = _trace(optimizer, unwrapped, _Forget(self, key))
+            function = _trace(optimizer, unwrapped, kinds, _Forget(self, key))
             self._functions[key] = function
             self._attributes = _attributes(optimizer)  # Building and binding may have set some.
             self._log_fused(optimizer, unwrapped)

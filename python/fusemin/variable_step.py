@@ -9,6 +9,7 @@ from fusemin import graphs, optimizers
 from fusemin.arguments import as_variable_list, check_gradients, check_loss, check_variables, unwrap_variable
 from fusemin.constraints import constrain, constraint
 from fusemin.fused_step import TraceSource, fused_step
+from fusemin.gradients import densify, find_gradient_reason, is_sparse
 from fusemin.step_result import StepResult
 from fusemin.traceable import accepts_seed
 
@@ -64,7 +65,8 @@ class VariableStep:
         loss, gradients = self._differentiate.structured_outputs
         self.loss = tf.TensorSpec(loss.shape, loss.dtype)
         self.parameters = [tf.TensorSpec(v.shape, v.dtype) for v in self._unwrapped()]
-        self.gradients = [tf.TensorSpec(g.shape, g.dtype) for g in gradients]
+        shapes = [v.shape if is_sparse(g) else g.shape for g, v in zip(gradients, self._unwrapped(), strict=True)]
+        self.gradients = [tf.TensorSpec(s, g.dtype) for s, g in zip(shapes, gradients, strict=True)]
         reason = self._fallback_reason(optimizer, gradients)
         if reason is None:
             update = optimizers.bind(optimizer, self._unwrapped())
@@ -116,7 +118,8 @@ class VariableStep:
         return StepResult(
             state=state,
             loss=loss,
-            gradients=[tf.convert_to_tensor(g) for g in gradients],
+            # Of slices computed only if something other than the op asks for it.
+            gradients=[densify(g, v) for g, v in zip(gradients, self._unwrapped(), strict=True)],
             parameters=[v.read_value() for v in self._unwrapped()] if needs_parameters else [],
             optimizer_state=(),
             buffers=buffers,
@@ -131,9 +134,11 @@ class VariableStep:
         if reason is None and in_xla():
             reason = "the step is compiled by XLA, where the op has no kernel"
         if reason is None:
-            for gradient, variable in zip(gradients, self._unwrapped(), strict=True):
-                if isinstance(gradient, tf.IndexedSlices):
-                    return f"the gradient of '{variable.name}' is sparse"
+            sparse = [v for g, v in zip(gradients, self.variables, strict=True) if is_sparse(g)]
+            reason = optimizers.find_sparse_reason(optimizer, sparse)
+        if reason is None:
+            pairs = zip(gradients, self._unwrapped(), strict=True)
+            reason = next(filter(None, (find_gradient_reason(g, v) for g, v in pairs)), None)
         return reason
 
 

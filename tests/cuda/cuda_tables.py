@@ -19,7 +19,7 @@ import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from cubin import resources  # noqa: E402
 
-from benchmarks.model_shapes import MODELS  # noqa: E402
+from benchmarks.shapes import MODELS  # noqa: E402
 from fusemin import _core  # noqa: E402
 
 PAGE = ROOT / "docs" / "cuda.md"

@@ -66,7 +66,7 @@ class StepParameters(ctypes.Structure):
     ]
 
     def tensors(self):
-        """For each tensor of the launch a dict: "size", "decays", "first_block", and the address of each of its roles."""
+        """For each tensor of the launch a dict: "size", "decays", "first_block", and the address of each role."""
         n, width = self.num_tensors, self.num_pointers
         starts = np.frombuffer(bytes(self.table), np.uint32)[2 * n * (width + 1) :]
         tensors = []

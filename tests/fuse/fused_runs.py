@@ -96,6 +96,28 @@ class Loop:
         return [to_numpy(v) for v in [*self.variables, *variables_of(self.optimizer)]]
 
 
+class Lookup(Loop):
+    """An embedding and a vector that is looked up too, of two dtypes, with sparse gradients, and a dense variable."""
+
+    def __init__(self, optimizer, in_graph=False, index_dtype=tf.int32):
+        self.optimizer = optimizer
+        self.table = tf.Variable(tf.reshape(tf.range(24, dtype=tf.float32) / 8 - 1, [8, 3]), name="table")
+        self.vector = tf.Variable(tf.range(8, dtype=tf.float64) / 4, name="vector")
+        self.dense = tf.Variable([1.0, -2.0, 0.5], name="dense")
+        self.variables = [self.table, self.vector, self.dense]
+        self.indices = tf.constant([2, 0, 2, 5, 2], index_dtype)
+        self.step = tf.function(self.step_as_is) if in_graph else self.step_as_is
+
+    def gradients(self):
+        with tf.GradientTape() as tape:
+            rows = tf.gather(self.table, self.indices) * self.dense
+            picked = tf.gather(self.vector, self.indices[:2])
+            loss = tf.reduce_sum(rows**2) + tf.cast(tf.reduce_sum((picked - 1) ** 2), tf.float32)
+        gradients = tape.gradient(loss, self.variables)
+        assert [isinstance(g, tf.IndexedSlices) for g in gradients] == [True, True, False]
+        return gradients
+
+
 def assert_same(got, want):
     """Two lists of arrays are the same to the bit. Stock and the rules do the same operations in the same order."""
     assert len(got) == len(want)

@@ -8,7 +8,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from fused_runs import FAMILIES, Loop, assert_same, each_family, legacy, run_without_fusemin, to_numpy, v1, variables_of
+from fused_runs import (
+    FAMILIES,
+    Lookup,
+    Loop,
+    assert_close,
+    assert_same,
+    each_family,
+    legacy,
+    run_without_fusemin,
+    to_numpy,
+    v1,
+    variables_of,
+)
 
 import fusemin
 
@@ -17,11 +29,11 @@ def _checkpoint(loop):
     return tf.train.Checkpoint(optimizer=loop.optimizer, variables=loop.variables)
 
 
-def _relay(make, prepares, directory):
+def _relay(make, prepares, directory, new_loop=Loop):
     """Trains by one optimizer after the other, each in new variables that go on from the checkpoint of the last."""
     path = None
     for i, prepare in enumerate(prepares):
-        loop = Loop(prepare(make(0.05)))
+        loop = new_loop(prepare(make(0.05)))
         if path is not None:
             for variable in loop.variables:
                 variable.assign(tf.zeros_like(variable))
@@ -35,12 +47,14 @@ def _relay(make, prepares, directory):
 
 @each_family
 @pytest.mark.parametrize("kind", ["adam", "momentum"])
-def test_training_goes_from_stock_to_fused_and_back(family, kind, tmp_path):
+@pytest.mark.parametrize(("new_loop", "same"), [(Loop, assert_same), (Lookup, assert_close)], ids=["dense", "sparse"])
+def test_training_goes_from_stock_to_fused_and_back(family, kind, new_loop, same, tmp_path):
+    """To the bit, or with sparse gradients within roundings: stock adds the terms of an update in another order."""
     make, stock = getattr(family, kind), lambda optimizer: optimizer
-    relayed = _relay(make, [stock, fusemin.fuse, stock], tmp_path)
-    assert_same(relayed, _relay(make, [stock, stock, stock], tmp_path))
-    assert_same(relayed[:2], Loop(make(0.05)).take(12).values()[:2])
-    assert_same(relayed, _relay(make, [fusemin.fuse, stock, fusemin.fuse], tmp_path))
+    relayed = _relay(make, [stock, fusemin.fuse, stock], tmp_path, new_loop)
+    same(relayed, _relay(make, [stock, stock, stock], tmp_path, new_loop))
+    same(relayed[:2], new_loop(make(0.05)).take(12).values()[:2])
+    same(relayed, _relay(make, [fusemin.fuse, stock, fusemin.fuse], tmp_path, new_loop))
 
 
 @each_family

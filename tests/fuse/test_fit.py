@@ -96,10 +96,62 @@ def test_embeddings_have_sparse_gradients(library):
         return [layers.Input([4]), layers.Embedding(10, 3), layers.Flatten(), layers.Dense(1)]
 
     inputs = np.random.default_rng(1).integers(0, 10, (48, 4))
-    make = functools.partial(library.optimizers.Adam, 0.01)
-    history, weights = fit(library, make(), layers=layers, inputs=inputs)
-    fused_history, fused_weights = fit(library, fusemin.fuse(make()), layers=layers, inputs=inputs)
-    assert_same([fused_history["loss"], *fused_weights], [history["loss"], *weights])
+    for name in ("Adam", "SGD", "Adagrad"):
+        make = functools.partial(getattr(library.optimizers, name), 0.01)
+        for options in ({}, {"run_eagerly": True}) if name == "Adam" else ({},):
+            assert not check_fit(library, make, same=assert_close, layers=layers, inputs=inputs, **options)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_embeddings_in_mixed_precision(policy):
+    """In float16 Keras looks whether every slice is finite, and the inner optimizer is fused."""
+    keras.config.set_dtype_policy(policy)
+    try:
+        layers = keras.layers
+        made = lambda _: [layers.Input([4]), layers.Embedding(10, 3), layers.Flatten(), layers.Dense(1)]  # noqa: E731
+        inputs = np.random.default_rng(1).integers(0, 10, (48, 4))
+        reasons = check_fit(keras, lambda: keras.optimizers.Adam(0.01), same=assert_close, layers=made, inputs=inputs)
+        assert not [r for r in reasons if "LossScale" not in r]
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize("chosen_by", ["map", "function"])
+def test_multi_optimizer(chosen_by):
+    """Its inner optimizers are fused, each for its variables; where a function chooses them, once it is built."""
+
+    def make():
+        adam, sgd = keras.optimizers.Adam(0.01), keras.optimizers.SGD(0.02, momentum=0.9)
+        if chosen_by == "map":
+            return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(sgd, {".*/kernel": adam}))
+        return keras.optimizers.MultiOptimizer(lambda v: adam if v.path.endswith("kernel") else sgd)
+
+    runs = []
+    for prepare in (lambda o: o, fusemin.fuse):
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential([keras.layers.Input([4]), *dense_layers(keras)])
+        optimizer = make()
+        optimizer.build(model.trainable_variables)
+        model.compile(optimizer=prepare(optimizer), loss="mse")
+        with debug_log() as log:
+            history = model.fit(*data(), epochs=2, shuffle=False, verbose=0).history["loss"]
+        runs.append([history, *model.get_weights(), *variables_of(optimizer)])
+    assert {"rule 'adam' updates 2 variables in one op", "rule 'sgd_momentum' updates 2 variables in one op"} <= set(
+        log
+    )
+    assert_same(runs[1], runs[0])
+    reason = fusemin.explain(optimizer, model.trainable_variables).rows[0].reason
+    assert "MultiOptimizer has no fused rule; its inner" in reason
+    assert "its inner Adam: fused, rule 'adam'" in reason
+
+
+def test_multi_optimizer_in_minimize():
+    """Takes its own step."""
+    x = keras.Variable([1.0, -2.0], name="x")
+    optimizer = keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(keras.optimizers.SGD(0.25)))
+    losses = fusemin.minimize(lambda: tf.reduce_sum(x.value**2), 3, optimizer, trainable_variables=[x])
+    np.testing.assert_allclose(losses, [5.0, 1.25, 0.3125])
+    assert fusemin.explain(optimizer, [x]).rows[0].reason == "keras MultiOptimizer has no fused rule"
 
 
 @each_library

@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from fused_runs import FAMILIES, Loop, assert_same, debug_log, each_family, legacy, to_numpy, v1, variables_of
+from fused_runs import (
+    FAMILIES,
+    Loop,
+    assert_close,
+    assert_same,
+    debug_log,
+    each_family,
+    legacy,
+    to_numpy,
+    v1,
+    variables_of,
+)
 
 import fusemin
 
@@ -43,10 +54,9 @@ def test_fused_and_stock_steps_can_alternate(family):
     stock, fused = Loop(family.adam(0.1)), Loop(fusemin.fuse(family.adam(0.1)))
     for loop in (stock, fused):
         loop.take(3)
-        # A gradient of another dtype is nothing that the op knows; the step is stock's.
+        # A gradient of NumPy is nothing that the op knows; the step is stock's.
         x, y = loop.variables
-        half = tf.IndexedSlices(tf.ones([1, 2]), tf.constant([1]), tf.constant([2, 2], tf.int64))
-        loop.optimizer.apply_gradients([(half, x), (tf.ones([3], tf.float64), y)])
+        loop.optimizer.apply_gradients([(np.full([2, 2], 0.5, np.float32), x), (tf.ones([3], tf.float64), y)])
         loop.take(3)
     assert_same(fused.values(), stock.values())
 
@@ -168,12 +178,47 @@ def test_python_learning_rate_is_called_at_each_step(make):
     assert_same(runs[1], runs[0])
 
 
+def _steps_on_variables_of_two_kinds(optimizer, in_graph):
+    """Of two dtypes; and on in `minimize`."""
+    x, y = keras.Variable([1.0, -2.0], name="x"), tf.Variable(3.0, dtype=tf.float64, name="y")
+    z = keras.Variable([[0.5]], dtype="float64", name="z")
+    variables = [x, y, z]
+
+    def loss():
+        return tf.reduce_sum(x.value**2) + tf.cast(y**2 + tf.reduce_sum(z.value), tf.float32)
+
+    def step():
+        with tf.GradientTape() as tape:
+            value = loss()
+        optimizer.apply_gradients(list(zip(tape.gradient(value, [x.value, y, z.value]), variables, strict=True)))
+
+    step = tf.function(step) if in_graph else step
+    for _ in range(5):
+        step()
+    fusemin.minimize(loss, 3, optimizer, trainable_variables=variables)
+    return [*variables, *variables_of(optimizer)]
+
+
+@each_mode
+@pytest.mark.parametrize("make", [keras.optimizers.Adam, lambda rate: keras.optimizers.SGD(rate, momentum=0.9)])
+def test_variables_of_keras_and_of_tensorflow_in_one_step(make, in_graph):
+    stock = _steps_on_variables_of_two_kinds(make(0.1), in_graph)
+    with debug_log() as log:
+        fused = _steps_on_variables_of_two_kinds(fusemin.fuse(make(0.1)), in_graph)
+    assert log.fused
+    assert not log.reasons
+    assert_close(fused, stock)
+
+
 # Each: what is done to a pair (gradient of x, x), and what the reason says.
 _UNKNOWN = {
     "none": (lambda g, x: (None, x), "is None"),
-    "sparse": (
-        lambda g, x: (tf.IndexedSlices(tf.ones([2, 2]), tf.constant([1, 1]), tf.constant([2, 2], tf.int64)), x),
-        "is sparse",
+    "slices of another dtype": (
+        lambda g, x: (
+            tf.IndexedSlices(tf.ones([2, 2], tf.float64), tf.constant([1, 1]), tf.constant([2, 2], tf.int64)),
+            x,
+        ),
+        "is of float64",
     ),
     "numpy": (lambda g, x: (np.ones([2, 2], np.float32), x), "is a ndarray"),
     "dtype": (lambda g, x: (tf.cast(g, tf.float64), x), "is of float64"),

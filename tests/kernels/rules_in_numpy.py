@@ -81,12 +81,22 @@ def _power(x, exponent):
     return np.frompyfunc(lambda base: V(power(base, exponent)), 1, 1)(x).astype(V)
 
 
-def _adam_update(V, h, powers, complements, gradient, param, slots, maximum=np.maximum):
+def _moved(V, h, k, complement, old, new):
+    """A mean after another value."""
+    return old + (new - old) * complement
+
+
+def _decayed(V, h, k, complement, old, new):
+    """The same in the form of stock's sparse updates in tf_keras.optimizers.legacy and tf.compat.v1.train."""
+    return old * V(h[f"beta_{k}"]) + new * complement
+
+
+def _adam_update(V, h, powers, complements, gradient, param, slots, maximum=np.maximum, mean=_moved):
     """What Adam does with beta^t and 1 - beta, which the two stock implementations round at different places."""
     m, v, *old_hat = slots
     alpha = V(h["learning_rate"]) * np.sqrt(V(1) - powers[1]) / (V(1) - powers[0])
-    m = m + (gradient - m) * complements[0]
-    v = v + (np.square(gradient) - v) * complements[1]
+    m = mean(V, h, 1, complements[0], m, gradient)
+    v = mean(V, h, 2, complements[1], v, np.square(gradient))
     v_hat = [maximum(old, v) for old in old_hat]
     param = param - (m * alpha) / (np.sqrt(v_hat[0] if v_hat else v) + V(h["epsilon"]))
     return [param, m, v, *v_hat]
@@ -97,12 +107,12 @@ def _kernel_maximum(a, b):
     return np.where(a < b, b, a)
 
 
-def adam(h, step, gradient, param, *slots):
+def adam(h, step, gradient, param, *slots, mean=_moved):
     """Kingma & Ba 2014 before section 2.1, Reddi et al. 2018 with a third slot; keras.optimizers.Adam.update_step."""
     V = _number_type(param)
     powers = [V(math.pow(V(h[f"beta_{k}_power_base"]), V(step))) for k in (1, 2)]
     complements = [V(1 - h[f"beta_{k}"]) for k in (1, 2)]
-    return _adam_update(V, h, powers, complements, gradient, param, slots)
+    return _adam_update(V, h, powers, complements, gradient, param, slots, mean=mean)
 
 
 def amsgrad_kernel(h, step, gradient, param, *slots):
@@ -113,12 +123,12 @@ def amsgrad_kernel(h, step, gradient, param, *slots):
     return _adam_update(V, h, powers, complements, gradient, param, slots, _kernel_maximum)
 
 
-def adam_powers(h, step, gradient, param, *slots):
+def adam_powers(h, step, gradient, param, *slots, mean=_moved):
     """tf.compat.v1.train.AdamOptimizer, i.e. ResourceApplyAdam: the powers are variables, so `step` plays no part."""
     V = _number_type(param)
     powers = [V(h[f"beta_{k}_power"]) for k in (1, 2)]
     complements = [V(1) - V(h[f"beta_{k}"]) for k in (1, 2)]
-    return _adam_update(V, h, powers, complements, gradient, param, slots)
+    return _adam_update(V, h, powers, complements, gradient, param, slots, mean=mean)
 
 
 def sgd(h, step, gradient, param):
@@ -211,20 +221,21 @@ def adagrad(h, step, gradient, param, accumulator):
     return [param - V(h["learning_rate"]) * gradient / root, accumulator]
 
 
-def adadelta(h, step, gradient, param, squares, displacements):
+def adadelta(h, step, gradient, param, squares, displacements, by_difference=False):
     """keras.optimizers.Adadelta, ResourceApplyAdadelta."""
     V = _number_type(param)
     rho, complement, epsilon = V(h["rho"]), V(1 - h["rho"]), V(h["epsilon"])
-    squares = rho * squares + complement * np.square(gradient)
+    decayed = squares + V(h["rho"] - 1) * squares if by_difference else rho * squares
+    squares = decayed + complement * np.square(gradient)
     displacement = np.sqrt(displacements + epsilon) * gradient / np.sqrt(squares + epsilon)
     displacements = rho * displacements + complement * np.square(displacement)
     return [param - V(h["learning_rate"]) * displacement, squares, displacements]
 
 
-def adamax(h, step, gradient, param, m, u, maximum=np.maximum):
+def adamax(h, step, gradient, param, m, u, maximum=np.maximum, mean=_moved):
     """keras.optimizers.Adamax; with the other maximum ResourceApplyAdaMax."""
     V = _number_type(param)
-    m = m + (gradient - m) * V(1 - h["beta_1"])
+    m = mean(V, h, 1, V(1 - h["beta_1"]), m, gradient)
     u = maximum(V(h["beta_2"]) * u, np.abs(gradient))
     correction = V(1) - V(math.pow(V(h["beta_1_power_base"]), V(step)))
     return [param - V(h["learning_rate"]) * m / (correction * (u + V(h["epsilon"]))), m, u]
@@ -306,6 +317,15 @@ def lion(h, step, gradient, param, m):
     V = _number_type(param)
     direction = np.sign(m * V(h["beta_1"]) + gradient * V(1 - h["beta_1"]))
     return [param - V(h["learning_rate"]) * direction, m * V(h["beta_2"]) + gradient * V(1 - h["beta_2"])]
+
+
+def lion_buffered(h, step, gradient, param, m):
+    """tf_keras.optimizers.Lion with a sparse gradient."""
+    V = _number_type(param)
+    beta_1, beta_2 = V(h["beta_1"]), V(h["beta_2"])
+    m = m * beta_1 + gradient * V(1 - h["beta_1"])
+    param = param - V(h["learning_rate"]) * np.sign(m)
+    return [param, m * beta_2 / beta_1 + gradient * (V(1) - beta_2 / beta_1)]
 
 
 def _momentum_displacement(h, t):
@@ -393,29 +413,38 @@ _FTRL = {"learning_rate": RATE, "learning_rate_power": (-0.9, -0.1)}
 _FTRL |= {name: _STRENGTH for name in ("l1", "l2", "l2_shrinkage", "beta")}
 _FTRL_SLOTS = {"accumulator": POSITIVE, "linear": SIGNED}
 
+_POWERS = {
+    "scalars": {"beta_1_power": DECAY, "beta_2_power": DECAY},
+    "next_scalars": lambda h, step: {f"beta_{k}_power": h[f"beta_{k}_power"] * h[f"beta_{k}"] for k in (1, 2)},
+    "first_scalars": lambda h: {f"beta_{k}_power": h[f"beta_{k}"] for k in (1, 2)},
+}
+_HAT = _MOMENTS | {"velocity_hat": POSITIVE}
+
 RULES: dict[str, Row] = {
     "adam": Row(adam, _ADAM | _POWER_BASES, _MOMENTS, displacement=_adam_displacement),
-    "amsgrad": Row(adam, _ADAM | _POWER_BASES, _MOMENTS | {"velocity_hat": POSITIVE}, displacement=_adam_displacement),
+    "amsgrad": Row(adam, _ADAM | _POWER_BASES, _HAT, displacement=_adam_displacement),
     "lamb": Row(lamb, _ADAM | _POWER_BASES, _MOMENTS, has_sums=True),
-    "adam_powers": Row(
-        adam_powers,
+    "adam_powers": Row(adam_powers, _ADAM, _MOMENTS, **_POWERS, rounded=True, displacement=_adam_displacement),
+    "adam_decayed": Row(partial(adam, mean=_decayed), _ADAM | _POWER_BASES, _MOMENTS, displacement=_adam_displacement),
+    "amsgrad_decayed": Row(partial(adam, mean=_decayed), _ADAM | _POWER_BASES, _HAT, displacement=_adam_displacement),
+    "adam_powers_decayed": Row(
+        partial(adam_powers, mean=_decayed),
         _ADAM,
         _MOMENTS,
-        scalars={"beta_1_power": DECAY, "beta_2_power": DECAY},
+        **_POWERS,
         rounded=True,
-        next_scalars=lambda h, step: {f"beta_{k}_power": h[f"beta_{k}_power"] * h[f"beta_{k}"] for k in (1, 2)},
-        first_scalars=lambda h: {f"beta_{k}_power": h[f"beta_{k}"] for k in (1, 2)},
         displacement=_adam_displacement,
     ),
     "amsgrad_kernel": Row(
         amsgrad_kernel,
         _ADAM | _POWER_BASES,
-        _MOMENTS | {"velocity_hat": POSITIVE},
+        _HAT,
         rounded=True,
         displacement=_adam_displacement,
     ),
     "adamax": Row(adamax, _ADAMAX, _ADAMAX_SLOTS, displacement=_steps(_one)),
     "adamax_kernel": Row(adamax_kernel, _ADAMAX, _ADAMAX_SLOTS, rounded=True, displacement=_steps(_one)),
+    "adamax_decayed": Row(partial(adamax, mean=_decayed), _ADAMAX, _ADAMAX_SLOTS, displacement=_steps(_one)),
     "nadam": Row(nadam, _NADAM, _MOMENTS, **_NADAM_SCALARS, displacement=_steps(_nadam_length)),
     "nadam_legacy": Row(
         nadam_legacy, _NADAM, _MOMENTS, **_NADAM_SCALARS, rounded=True, displacement=_steps(_nadam_length)
@@ -449,6 +478,7 @@ RULES: dict[str, Row] = {
     ),
     "adagrad": Row(adagrad, _ADAGRAD, {"accumulator": POSITIVE}, displacement=_steps(_adagrad_length)),
     # Its first step from zero slots is of the size of epsilon.
+    "adadelta_by_difference": Row(partial(adadelta, by_difference=True), _ADADELTA, _ADADELTA_SLOTS),
     "adadelta": Row(adadelta, _ADADELTA, _ADADELTA_SLOTS),
     # Without penalties it is Adagrad: McMahan 2011.
     "ftrl": Row(ftrl, _FTRL, _FTRL_SLOTS, displacement=_steps(_adagrad_length)),
@@ -456,6 +486,12 @@ RULES: dict[str, Row] = {
     "ftrl_kernel": Row(ftrl_kernel, _FTRL, _FTRL_SLOTS, rounded=True, displacement=_steps(_adagrad_length)),
     "ftrl_power_kernel": Row(
         _by_power(ftrl_kernel), _FTRL, _FTRL_SLOTS, rounded=True, displacement=_steps(_adagrad_length)
+    ),
+    "lion_buffered": Row(
+        lion_buffered,
+        {"learning_rate": RATE, "beta_1": DECAY, "beta_2": DECAY},
+        {"momentum": SIGNED},
+        displacement=_steps(_one),
     ),
     "lion": Row(
         lion, {"learning_rate": RATE, "beta_1": DECAY, "beta_2": DECAY}, {"momentum": SIGNED}, displacement=_steps(_one)

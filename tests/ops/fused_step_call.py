@@ -9,6 +9,7 @@ from fusemin.fused_step import float64_bits
 
 # Powers of two, so that steps are exact in every type.
 HYPERPARAMETERS = {"learning_rate": 0.5, "momentum": 0.25, "beta_1": 0.5, "beta_2": 0.25, "epsilon": 1.0}
+HYPERPARAMETERS |= {"beta_1_power_base": 0.5, "beta_2_power_base": 0.25}
 STARTS = ((1.0, 2.0, 3.0), ((4.0,), (5.0,)))
 SLOT_START = 2.0
 ITERATIONS = 7
@@ -53,6 +54,8 @@ class FusedStepCall:
             "iterations": [iterations.handle],
             "loss_scale": [],
             "gradients": [tf.fill(p.shape, tf.cast(gradient_of(i), dtype)) for i, p in enumerate(params)],
+            "indices": [],
+            "gradient_sums": [],
             "hyperparameters": [],
             "row": 0,
             "values": [],

@@ -12,6 +12,8 @@ from fusemin import _core, optimizers
 from fusemin.fused_step import fused_step
 
 SHAPES = [(7, 5), (), (33,)]
+# All but the scalar get sparse gradients.
+SPARSE_SHAPES = [(7, 5), (), (33,), (6, 2, 3)]
 
 # What each slot and scalar is drawn from: uniform in a range, of random sign where the slot has a sign. The square of
 # any of SIGNED is less than any of POSITIVE, so that a variance is positive which a rule makes of a mean and a mean
@@ -25,6 +27,18 @@ ITERATIONS = (1, 500)
 
 
 @dataclass
+class Slices:
+    """A sparse gradient: slices [k, ...] and the row of each."""
+
+    values: np.ndarray
+    indices: np.ndarray
+
+    def tensor(self, dtype: tf.DType, num_rows: int) -> tf.IndexedSlices:
+        shape = tf.constant([num_rows, *self.values.shape[1:]], tf.int64)
+        return tf.IndexedSlices(tf.constant(self.values, dtype), tf.constant(self.indices), shape)
+
+
+@dataclass
 class Start:
     """State before the first step, and the gradients of all steps, in float64 but rounded to the dtype tested."""
 
@@ -32,14 +46,19 @@ class Start:
     slots: dict[str, list[np.ndarray]]
     scalars: dict[str, float]
     iterations: int
-    gradients: list[list[np.ndarray]]
+    gradients: list[list[np.ndarray | Slices]]
 
 
-def draw(rule: str, dtype: tf.DType, num_variables: int, num_steps: int, seed: int = 0) -> Start:
-    """A random start for a rule. A fifth of the gradients are 0, and so are all of one step in ten."""
+def draw(
+    rule: str, dtype: tf.DType, num_variables: int, num_steps: int, seed: int = 0, index_dtype: type | None = None
+) -> Start:
+    """A random start for a rule. A fifth of the gradients are 0, and so are all of one step in ten.
+
+    With an `index_dtype` gradients are sparse, with several slices of some rows, and without slices in one step in ten.
+    """
     rng = np.random.default_rng(seed)
     names = _core.rules()[rule]
-    shapes = SHAPES[:num_variables]
+    shapes = SHAPES[:num_variables] if index_dtype is None or num_variables == 1 else SPARSE_SHAPES
 
     def rounded(array):
         return np.asarray(array).astype(dtype.as_numpy_dtype).astype(np.float64)
@@ -49,6 +68,13 @@ def draw(rule: str, dtype: tf.DType, num_variables: int, num_steps: int, seed: i
         return rounded(rng.uniform(*limits, shape) * sign)
 
     def gradient(step, shape):
+        if index_dtype is not None and shape:
+            num_slices = 0 if step % 10 == 3 else rng.integers(1, shape[0] + 3)
+            slices = dense_gradient(step, (num_slices, *shape[1:]))
+            return Slices(slices, rng.integers(0, shape[0], num_slices).astype(index_dtype))
+        return dense_gradient(step, shape)
+
+    def dense_gradient(step, shape):
         keep = (rng.random(shape) > 0.2) * (step % 10 != 7)
         return rounded(rng.standard_normal(shape) * 0.3 * keep)
 
@@ -110,18 +136,23 @@ def run(
     if update.iterations is not None:
         update.iterations.assign(start.iterations)
 
-    @tf.function(autograph=False)
+    @tf.function(autograph=False, reduce_retracing=True)
     def fused_apply(*gradients):
         fused_step(update, gradients, loss=tf.constant(0.0))
 
-    @tf.function(autograph=False)
+    @tf.function(autograph=False, reduce_retracing=True)
     def stock_apply(*gradients):
         optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
     for i, gradients in enumerate(start.gradients):
         before_step(i, optimizer)
         apply = fused_apply if fused(i) else stock_apply
-        apply(*(tf.constant(g, dtype) for g in gradients))
+        apply(
+            *(
+                g.tensor(dtype, v.shape[0]) if isinstance(g, Slices) else tf.constant(g, dtype)
+                for g, v in zip(gradients, variables, strict=True)
+            )
+        )
 
     result = {f"param[{i}]": v for i, v in enumerate(variables)}
     result |= {

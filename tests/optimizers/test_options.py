@@ -138,17 +138,35 @@ class OwnUpdate:
         return self._optimizer.apply_gradients(grads_and_vars)
 
 
-@pytest.mark.parametrize(
-    ("make", "reason"),
-    [
-        (lambda: keras.optimizers.Adam(global_clipnorm=1.0), "global_clipnorm is over variables of several dtypes"),
-        (
-            lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam()),
-            "the loss scale of LossScaleOptimizer is over variables of several dtypes",
-        ),
-    ],
-)
-def test_what_is_decided_over_all_gradients_is_not_fused_over_dtypes(make, reason):
+@pytest.mark.parametrize("library", [keras.optimizers, tf_keras.optimizers, tf_keras.optimizers.legacy])
+def test_global_norms_of_several_dtypes_are_stocks_error(library):
     variables = [tf.Variable(1.0), tf.Variable(1.0, dtype=tf.float64)]
-    assert fusemin.explain(make(), variables).rows[0].reason == reason
-    assert fusemin.explain(make(), variables[:1]).fused
+    optimizer = library.Adam(global_clipnorm=1.0)
+    reason = fusemin.explain(optimizer, variables).rows[0].reason
+    assert reason == "global_clipnorm is over variables of several dtypes"
+    assert fusemin.explain(optimizer, variables[:1]).fused
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        optimizer.apply_gradients([(tf.ones_like(v), v) for v in variables])
+
+
+def test_dynamic_loss_scale_over_several_dtypes():
+    """A gradient that is not finite in one of them keeps the other as it is."""
+    states = []
+    for use_op in (True, False):
+        variables = [tf.Variable([1.0, 2.0]), tf.Variable(3.0, dtype=tf.float64), tf.Variable(4.0, dtype=tf.float16)]
+        inner = keras.optimizers.SGD(0.125, momentum=0.5)
+        optimizer = keras.optimizers.LossScaleOptimizer(inner, initial_scale=8.0, dynamic_growth_steps=3)
+        update = optimizers.bind(optimizer, variables)
+        state = []
+        for step in range(12):
+            gradients = [tf.cast(tf.fill(v.shape, 2.0), v.dtype) for v in variables]
+            if step % 4 == 2:
+                gradients[step % 3] *= tf.cast(np.inf, gradients[step % 3].dtype)
+            if use_op:
+                fused_step(update, gradients, loss=tf.constant(0.0))
+            else:
+                optimizer.apply_gradients(zip(gradients, variables, strict=True))
+            held = [*variables, *optimizer.variables]
+            state.append(np.concatenate([np.ravel(np.asarray(v)).astype(np.float64) for v in held]))
+        states.append(np.array(state))
+    np.testing.assert_allclose(*states, rtol=1e-3)

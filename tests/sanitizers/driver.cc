@@ -27,6 +27,7 @@
 #include "kernels/cpu/registry.h"
 #include "kernels/cpu/run.h"
 #include "kernels/cpu/workers.h"
+#include "kernels/slices.h"
 #include "kernels/step.h"
 #include "numeric/half.h"
 
@@ -291,6 +292,60 @@ void RunWithFlushedDenormals(Tally* tally) {
 void RunWithFlushedDenormals(Tally*) {}
 #endif
 
+// A sparse gradient of rows of one size, with several slices of some and none of others, in memory of exactly its size.
+// Every instruction set and number of threads must give the same bits in each mode.
+void RunSparse(const Rule& rule, DType dtype, int num_threads, int64_t row_size, Tally* tally) {
+  Segment element{};
+  element.size = 1;
+  const int64_t worth =
+      num_threads == 1 ? 300
+                       : num_threads * cpu::kMinBytesPerThread / cpu::StepBytes(rule, dtype, &element, 1) + row_size;
+  // Twice: a step that only touches rows is as large as its slices are.
+  const int64_t num_rows = 2 * worth / row_size + 3, num_slices = worth / row_size + num_rows / 4 + 2;
+  std::mt19937 random(1);
+  std::vector<int32_t> indices(num_slices);
+  for (int64_t i = 0; i < num_slices; ++i) indices[i] = static_cast<int32_t>(i < num_rows ? i : random() % num_rows);
+  std::shuffle(indices.begin(), indices.end(), random);
+  const Bytes values = RandomNumbers(dtype, num_slices * row_size, -2, 2, random);
+  Tensors state{RandomNumbers(dtype, num_rows * row_size, -2, 2, random)};
+  for (int k = 0; k < rule.num_slots; ++k) {
+    state.push_back(RandomNumbers(dtype, num_rows * row_size, 0.25, 0.75, random));
+  }
+  for (SparseRows rows : {SparseRows::kEvery, SparseRows::kSlotsOfEvery, SparseRows::kTouched}) {
+    if (rows != SparseRows::kEvery && rule.kernels[0].update == nullptr) continue;
+    for (bool separate : {false, true}) {
+      Tensors expected;
+      for (Isa isa : cpu::SupportedIsas()) {
+        for (int threads : {1, num_threads}) {
+          const Memory gradient(values, 0);
+          std::vector<Memory> memory;
+          for (const Bytes& initial : state) memory.emplace_back(initial, 0);
+          Slices slices;
+          slices.num_slices = num_slices;
+          slices.row_size = row_size;
+          slices.values = const_cast<Memory&>(gradient).data();
+          std::string error = SortSlices(indices.data(), num_rows, &slices) < 0 ? "" : "an index is refused";
+          Segment segment{};
+          segment.size = num_rows * row_size;
+          segment.slices = &slices;
+          segment.param_in = segment.param_out = memory[0].data();
+          for (int k = 0; k < rule.num_slots; ++k) segment.slot_in[k] = segment.slot_out[k] = memory[1 + k].data();
+          cpu::Step step = Prepare(*cpu::FindRule(isa, rule.name), dtype, isa, StepOptions());
+          step.sparse = {rows, separate};
+          RunOnThreads(step, {segment}, threads);
+          Tensors result;
+          for (const Memory& written : memory) result.push_back(written.Contents());
+          if (expected.empty()) expected = result;
+          if (result != expected) error = "other bits than on one thread of the baseline";
+          tally->Count(error, std::string(rule.name) + " sparse " + kDTypeNames[static_cast<int>(dtype)] + " " +
+                                  cpu::IsaName(isa) + ", " + std::to_string(threads) + " threads, rows of " +
+                                  std::to_string(row_size));
+        }
+      }
+    }
+  }
+}
+
 void Overrun() {
   const Rule& rule = *cpu::FindRule(Isa::kBaseline, "sgd");
   std::vector<float> params(101), gradient(100);
@@ -352,6 +407,8 @@ int RunAll() {
       for (int num_threads : {1, 3}) {
         RunEverywhere(MakeProblem(*rule, static_cast<DType>(dtype), num_threads, true), &tally);
       }
+      for (int64_t row_size : {1, 7, 2049}) RunSparse(*rule, static_cast<DType>(dtype), 1, row_size, &tally);
+      RunSparse(*rule, static_cast<DType>(dtype), 3, 40, &tally);
     }
   }
   RunWithFlushedDenormals(&tally);

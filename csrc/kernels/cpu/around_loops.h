@@ -5,6 +5,7 @@
 #include "kernels/cpu/independent.h"
 #include "kernels/step.h"
 #include "numeric/half.h"
+#include "numeric/math.h"
 
 namespace fusemin {
 namespace {
@@ -56,10 +57,7 @@ struct Around {
     }
     FUSEMIN_INDEPENDENT
     for (int64_t i = 0; i < n; ++i) {
-      const Value value = Number<T>::Load(from[i]) * factor;
-      // NaN fails both comparisons and stays.
-      const Value below = value > bound ? bound : value;
-      to[i] = Number<T>::Store(below < -bound ? -bound : below);
+      to[i] = Number<T>::Store(Clip(Number<T>::Load(from[i]) * factor, bound));
     }
   }
 
@@ -97,7 +95,57 @@ struct Around {
     }
   }
 
-  static constexpr AroundKernels kKernels{Reduce, ScaleAndClip, Accumulate, Decay, Average};
+  static Value Clip(Value value, Value bound) {
+    // NaN fails both comparisons and stays.
+    const Value below = value > bound ? bound : value;
+    return below < -bound ? -bound : below;
+  }
+
+  static void SumSlices(const void* values, const int64_t* order, int64_t count, int64_t row_size, void* out, int64_t n,
+                        double scale, double limit) {
+    const T* from = static_cast<const T*>(values);
+    T* to = static_cast<T*>(out);
+    if (count == 1) {
+      const T* slice = from + order[0] * row_size;
+      if (scale == 1.0 && limit < 0) {
+        memcpy(to, slice, n * sizeof(T));
+      } else {
+        ScaleAndClip(slice, to, n, scale, limit);
+      }
+      return;
+    }
+    // A block of elements at a time, so that a sum is rounded to a half once only.
+    constexpr int64_t kBlock = 256;
+    for (int64_t block = 0; block < n; block += kBlock) {
+      const int64_t m = n - block < kBlock ? n - block : kBlock;
+      Value sum[kBlock], squares[kBlock], magnitudes[kBlock];
+      SumPowers(from + block, order, count, row_size, sum, squares, magnitudes, m, scale, limit);
+      for (int64_t j = 0; j < m; ++j) to[block + j] = Number<T>::Store(sum[j]);
+    }
+  }
+
+  static void SumPowers(const void* values, const int64_t* order, int64_t count, int64_t row_size, void* sum,
+                        void* squares, void* magnitudes, int64_t n, double scale, double limit) {
+    const T* from = static_cast<const T*>(values);
+    Value* s = static_cast<Value*>(sum);
+    Value* q = static_cast<Value*>(squares);
+    Value* a = static_cast<Value*>(magnitudes);
+    const Value factor = static_cast<Value>(scale);
+    const Value bound = limit < 0 ? static_cast<Value>(__builtin_inf()) : static_cast<Value>(limit);
+    for (int64_t i = 0; i < count; ++i) {
+      const T* slice = from + order[i] * row_size;
+      const bool first = i == 0;
+      FUSEMIN_INDEPENDENT
+      for (int64_t j = 0; j < n; ++j) {
+        const Value value = Clip(Number<T>::Load(slice[j]) * factor, bound);
+        s[j] = first ? value : s[j] + value;
+        q[j] = first ? value * value : q[j] + value * value;
+        a[j] = first ? Abs(value) : a[j] + Abs(value);
+      }
+    }
+  }
+
+  static constexpr AroundKernels kKernels{Reduce, ScaleAndClip, Accumulate, Decay, Average, SumSlices, SumPowers};
 };
 
 constexpr AroundKernels kAroundKernels[kNumDTypes] = {Around<float>::kKernels, Around<double>::kKernels,

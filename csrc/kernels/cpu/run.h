@@ -20,6 +20,13 @@ constexpr int64_t kChunk = 2048;
 // Calls task(0) ... task(n - 1), in any order or at once, and returns when all are done.
 using ParallelFor = std::function<void(int n, const std::function<void(int)>& task)>;
 
+// Sums over gradients, of which those of several sets of gradients may be added up.
+struct GradientSums {
+  double squares = 0.0;
+  // How many sets have an element that is not finite.
+  double not_finite = 0.0;
+};
+
 // A step that is ready to run: the same for all of its segments.
 struct Step {
   const Rule* rule;
@@ -29,6 +36,9 @@ struct Step {
   StepOptions options;
   // For weight decay.
   double learning_rate;
+  SparseOptions sparse = {};
+  // Null, or the sums over all gradients of a step of which this is a part.
+  const GradientSums* sums = nullptr;
 };
 
 // Bytes that the rule itself reads and writes in a step.
@@ -39,6 +49,11 @@ int64_t StepBytes(const Rule& rule, DType dtype, const Segment* segments, int nu
 // so that a task meets the same part again at the next step, and the result does not depend on the split.
 bool RunStep(const Step& step, const Segment* segments, int num_segments, int max_threads,
              const ParallelFor& parallel_for);
+
+// The sums over the elements of the gradients of the segments, dense ones and the slices of sparse ones. They do not
+// depend on the number of tasks.
+GradientSums SumGradients(DType dtype, Isa isa, const Segment* segments, int num_segments, int max_threads,
+                          const ParallelFor& parallel_for);
 
 }  // namespace fusemin::cpu
 

@@ -27,13 +27,14 @@ __device__ __forceinline__ void SumGradients(const StepParameters& p) {
       const auto accumulator = at.Load(kAccumulatorIn);
 #pragma unroll
       for (int k = 0; k < kSize; ++k) {
-        gradient.x[k] = Stored<T>::Store(Stored<T>::Load(accumulator.x[k]) + Stored<T>::Load(gradient.x[k]) * factor);
+        gradient.Set(k,
+                     Stored<T>::Store(Stored<T>::Load(accumulator.Get(k)) + Stored<T>::Load(gradient.Get(k)) * factor));
       }
       at.Store(kAccumulatorOut, gradient);
     }
 #pragma unroll
     for (int k = 0; k < kSize; ++k) {
-      const V value = Stored<T>::Load(gradient.x[k]);
+      const V value = Stored<T>::Load(gradient.Get(k));
       sums.first += static_cast<double>(value) * value;
       sums.second += IsFinite(value) ? 0.0 : 1.0;
     }

@@ -29,9 +29,33 @@ struct Stored<Float16> : Number<Float16> {
 template <class T>
 constexpr int kVectorSize = kVectorBytes / sizeof(T);
 
-template <class T, int n>
+template <class T, int n, int bytes = sizeof(T)>
 struct alignas(n * sizeof(T)) Pack {
   T x[n];
+
+  __device__ __forceinline__ T Get(int k) const { return x[k]; }
+  __device__ __forceinline__ void Set(int k, T value) { x[k] = value; }
+};
+
+// Halves stay in pairs: apart, each would take a register.
+template <class T, int n>
+struct Pack<T, n, 2> {
+  static_assert(n % 2 == 0);
+  uint32_t pairs[n / 2];
+
+  __device__ __forceinline__ T Get(int k) const { return {static_cast<uint16_t>(pairs[k / 2] >> k % 2 * 16)}; }
+  __device__ __forceinline__ void Set(int k, T value) {
+    const uint32_t other = pairs[k / 2] & (k % 2 == 0 ? 0xFFFF0000u : 0x0000FFFFu);
+    pairs[k / 2] = other | static_cast<uint32_t>(value.bits) << k % 2 * 16;
+  }
+};
+
+template <class T>
+struct Pack<T, 1, 2> {
+  T x[1];
+
+  __device__ __forceinline__ T Get(int) const { return x[0]; }
+  __device__ __forceinline__ void Set(int, T value) { x[0] = value; }
 };
 template <class T>
 using Vector = Pack<T, kVectorSize<T>>;
@@ -129,7 +153,7 @@ struct Elements {
   __device__ __forceinline__ void Store(int role, const Values& values) const {
     const uint64_t address = Address(p.position[role]);
     if constexpr (kSize == 1) {
-      *Global<T>(address) = values.x[0];
+      *Global<T>(address) = values.Get(0);
     } else {
       StoreVector<T>(address, values);
     }
@@ -142,7 +166,7 @@ struct Elements {
     if (kSize == 1 || (chunk.unaligned >> position & 1) == 0) return Store(role, values);
     T* to = Global<T>(Address(position));
 #pragma unroll
-    for (int k = 0; k < kSize; ++k) to[k] = values.x[k];
+    for (int k = 0; k < kSize; ++k) to[k] = values.Get(k);
   }
 
   __device__ __forceinline__ bool InPlace(int in, int out) const { return p.position[in] == p.position[out]; }

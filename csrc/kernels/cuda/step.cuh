@@ -170,13 +170,13 @@ struct Worker {
       }
 #pragma unroll
       for (int k = 0; k < kSize; ++k) {
-        V value = Stored<T>::Load(gradient.x[k]) * around.scale;
+        V value = Stored<T>::Load(gradient.Get(k)) * around.scale;
         if (around.clips) {
           // NaN fails both comparisons and stays.
           value = value > around.bound ? around.bound : value;
           value = value < -around.bound ? -around.bound : value;
         }
-        gradient.x[k] = Stored<T>::Store(value);
+        gradient.Set(k, Stored<T>::Store(value));
       }
     }
     return gradient;
@@ -186,8 +186,8 @@ struct Worker {
     Values sum;
 #pragma unroll
     for (int k = 0; k < kSize; ++k) {
-      sum.x[k] =
-          Stored<T>::Store(Stored<T>::Load(accumulator.x[k]) + Stored<T>::Load(gradient.x[k]) * around.accumulate);
+      sum.Set(k, Stored<T>::Store(Stored<T>::Load(accumulator.Get(k)) +
+                                  Stored<T>::Load(gradient.Get(k)) * around.accumulate));
     }
     return sum;
   }
@@ -218,8 +218,8 @@ struct Worker {
         if (!around.skipped) {
 #pragma unroll
           for (int k = 0; k < kSize; ++k) {
-            average.x[k] = Stored<T>::Store(around.keep * Stored<T>::Load(average.x[k]) +
-                                            around.take * Stored<T>::Load(param.x[k]));
+            average.Set(k, Stored<T>::Store(around.keep * Stored<T>::Load(average.Get(k)) +
+                                            around.take * Stored<T>::Load(param.Get(k))));
           }
           if (around.overwrites) {
             param = average;
@@ -246,15 +246,15 @@ struct Worker {
     const bool decays = Decays();
 #pragma unroll
     for (int k = 0; k < kSize; ++k) {
-      if (decays) param.x[k] = Decayed(param.x[k]);
-      V value = Stored<T>::Load(param.x[k]);
+      if (decays) param.Set(k, Decayed(param.Get(k)));
+      V value = Stored<T>::Load(param.Get(k));
       V slot_values[kSlots + 1];
 #pragma unroll
-      for (int s = 0; s < kSlots; ++s) slot_values[s] = Stored<T>::Load(slots[s].x[k]);
-      R::Update(c, Stored<T>::Load(gradient.x[k]), value, slot_values);
-      param.x[k] = Stored<T>::Store(value);
+      for (int s = 0; s < kSlots; ++s) slot_values[s] = Stored<T>::Load(slots[s].Get(k));
+      R::Update(c, Stored<T>::Load(gradient.Get(k)), value, slot_values);
+      param.Set(k, Stored<T>::Store(value));
 #pragma unroll
-      for (int s = 0; s < kSlots; ++s) slots[s].x[k] = Stored<T>::Store(slot_values[s]);
+      for (int s = 0; s < kSlots; ++s) slots[s].Set(k, Stored<T>::Store(slot_values[s]));
     }
 #pragma unroll
     for (int s = 0; s < kSlots; ++s) at.Store(kSlotOut + s, slots[s]);
@@ -272,16 +272,16 @@ struct Worker {
     const bool decays = Decays();
 #pragma unroll
     for (int k = 0; k < kSize; ++k) {
-      if (decays) param.x[k] = Decayed(param.x[k]);
-      const V value = Stored<T>::Load(param.x[k]);
+      if (decays) param.Set(k, Decayed(param.Get(k)));
+      const V value = Stored<T>::Load(param.Get(k));
       V slot_values[kSlots + 1];
 #pragma unroll
-      for (int s = 0; s < kSlots; ++s) slot_values[s] = Stored<T>::Load(slots[s].x[k]);
-      R::UpdateSlots(c, Stored<T>::Load(gradient.x[k]), slot_values);
+      for (int s = 0; s < kSlots; ++s) slot_values[s] = Stored<T>::Load(slots[s].Get(k));
+      R::UpdateSlots(c, Stored<T>::Load(gradient.Get(k)), slot_values);
 #pragma unroll
       for (int s = 0; s < kSlots; ++s) {
-        slots[s].x[k] = Stored<T>::Store(slot_values[s]);
-        slot_values[s] = Stored<T>::Load(slots[s].x[k]);
+        slots[s].Set(k, Stored<T>::Store(slot_values[s]));
+        slot_values[s] = Stored<T>::Load(slots[s].Get(k));
       }
       const double direction = R::Direction(c, slot_values);
       sums->first += static_cast<double>(value) * value;
@@ -302,8 +302,8 @@ struct Worker {
     for (int k = 0; k < kSize; ++k) {
       V slot_values[kSlots + 1];
 #pragma unroll
-      for (int s = 0; s < kSlots; ++s) slot_values[s] = Stored<T>::Load(slots[s].x[k]);
-      param.x[k] = Stored<T>::Store(Stored<T>::Load(param.x[k]) - ratio * R::Direction(c, slot_values));
+      for (int s = 0; s < kSlots; ++s) slot_values[s] = Stored<T>::Load(slots[s].Get(k));
+      param.Set(k, Stored<T>::Store(Stored<T>::Load(param.Get(k)) - ratio * R::Direction(c, slot_values)));
     }
     Finish(at, param, true);
   }
@@ -332,9 +332,9 @@ __device__ __forceinline__ void Step(const StepParameters& p) {
   __shared__ Prepared<R, V> prepared;
   const Chunk chunk = FindChunk(p);
   Prepare<R, V, kAround>(p, chunk, &prepared);
-  // Copies, in registers.
-  const typename R::template Prepared<V> c = prepared.rule;
-  const Around<V> around = prepared.around;
+  // They stay in shared memory: in registers they would be in the way of elements.
+  const auto& c = prepared.rule;
+  const auto& around = prepared.around;
   V ratio{};
   if constexpr (HasTrustRatio<R>::kValue) ratio = prepared.ratio;
   const auto worker = [&](const auto& at) {
@@ -367,21 +367,22 @@ __device__ __forceinline__ void Step(const StepParameters& p) {
 
 }  // namespace fusemin::cuda
 
-// Two blocks of float64, and four of the others, are to fit a multiprocessor: that limits the registers of a thread.
-#define FUSEMIN_STEP_KERNEL(name, blocks, header, index, T, around)                                       \
-  extern "C" __global__ void __launch_bounds__(fusemin::cuda::kThreads, blocks)                           \
+// `threads` and `blocks` limit the registers of a thread: to 65536 / (threads * blocks).
+#define FUSEMIN_STEP_KERNEL(name, threads, blocks, header, index, T, around)                              \
+  extern "C" __global__ void __launch_bounds__(threads, blocks)                                           \
       name(const __grid_constant__ fusemin::cuda::StepParameters p) {                                     \
     fusemin::cuda::Step<fusemin::cuda::RuleAt<fusemin::rules::header::Rules, index>::Type, T, around>(p); \
   }
-#define FUSEMIN_TYPE_KERNELS(header, index, dtype, T, blocks)                              \
-  FUSEMIN_STEP_KERNEL(header##_##index##_##dtype##_plain, blocks, header, index, T, false) \
-  FUSEMIN_STEP_KERNEL(header##_##index##_##dtype##_around, blocks, header, index, T, true)
+#define FUSEMIN_TYPE_KERNELS(header, index, dtype, T, threads, blocks)                              \
+  FUSEMIN_STEP_KERNEL(header##_##index##_##dtype##_plain, threads, blocks, header, index, T, false) \
+  FUSEMIN_STEP_KERNEL(header##_##index##_##dtype##_around, threads, blocks, header, index, T, true)
 
-// The kernels of rule `index` of a header.
-#define FUSEMIN_RULE_KERNELS(header, index)                         \
-  FUSEMIN_TYPE_KERNELS(header, index, float32, float, 4)            \
-  FUSEMIN_TYPE_KERNELS(header, index, float64, double, 2)           \
-  FUSEMIN_TYPE_KERNELS(header, index, float16, fusemin::Float16, 4) \
-  FUSEMIN_TYPE_KERNELS(header, index, bfloat16, fusemin::BFloat16, 4)
+// The kernels of rule `index` of a header, with at most 64 registers, or 96 in float64: 256 threads of it are launched,
+// as of the others, but 320 are what leaves no more.
+#define FUSEMIN_RULE_KERNELS(header, index)                              \
+  FUSEMIN_TYPE_KERNELS(header, index, float32, float, 256, 4)            \
+  FUSEMIN_TYPE_KERNELS(header, index, float64, double, 320, 2)           \
+  FUSEMIN_TYPE_KERNELS(header, index, float16, fusemin::Float16, 256, 4) \
+  FUSEMIN_TYPE_KERNELS(header, index, bfloat16, fusemin::BFloat16, 256, 4)
 
 #endif  // FUSEMIN_KERNELS_CUDA_STEP_CUH_

@@ -8,6 +8,7 @@ from fusemin.optimizers.registry import (
     find_fallback_reason,
     find_family,
     find_placement_reason,
+    find_sparse_reason,
     rule_name,
 )
 
@@ -19,5 +20,6 @@ __all__ = [
     "find_fallback_reason",
     "find_family",
     "find_placement_reason",
+    "find_sparse_reason",
     "rule_name",
 ]

@@ -5,7 +5,8 @@ import numbers
 import numpy as np
 import tensorflow as tf
 
-from fusemin.optimizers.family import Adapter, Family, Surroundings
+from fusemin.constraints import constraint
+from fusemin.optimizers.family import Adapter, Family, SparseUpdate, Surroundings
 from fusemin.optimizers.keras_adapters import rmsprop_rule
 from fusemin.optimizers.numbers import through_float32
 
@@ -36,12 +37,17 @@ def _ftrl_l2(optimizer):
     return add
 
 
+def _touched(optimizer):
+    return SparseUpdate("touched")
+
+
 _ADAPTERS = {
-    "GradientDescentOptimizer": Adapter(rule=lambda o: "sgd"),
+    "GradientDescentOptimizer": Adapter(rule=lambda o: "sgd", sparse=_touched),
     "MomentumOptimizer": Adapter(
         rule=lambda o: "momentum_nesterov" if o._use_nesterov else "momentum",
         slots={"momentum": "momentum"},
         hyperparameters=lambda o: {"momentum": _hyper(o, "_momentum")},
+        sparse=_touched,
     ),
     "AdamOptimizer": Adapter(
         rule=lambda o: "adam_powers",
@@ -52,6 +58,7 @@ _ADAPTERS = {
             "beta_2": _hyper(o, "_beta2"),
             "epsilon": _hyper(o, "_epsilon"),
         },
+        sparse=lambda o: SparseUpdate(rule="adam_powers_decayed"),
     ),
     "RMSPropOptimizer": Adapter(
         # The slot of the momentum exists and is written even where the momentum is 0.
@@ -63,16 +70,19 @@ _ADAPTERS = {
             "epsilon": _hyper(o, "_epsilon"),
             "epsilon_outside": 0.0,
         },
+        sparse=lambda o: SparseUpdate("touched", rule=rmsprop_rule(o._centered, momentum=True)),
     ),
     "AdagradOptimizer": Adapter(
         rule=lambda o: "adagrad",
         slots={"accumulator": "accumulator"},
         hyperparameters=lambda o: {"epsilon": 0.0, "epsilon_outside": 0.0},
+        sparse=_touched,
     ),
     "AdadeltaOptimizer": Adapter(
         rule=lambda o: "adadelta",
         slots={"accumulated_gradient": "accum", "accumulated_displacement": "accum_update"},
         hyperparameters=lambda o: {"rho": _hyper(o, "_rho"), "epsilon": _hyper(o, "_epsilon")},
+        sparse=_touched,
     ),
     "FtrlOptimizer": Adapter(
         rule=_ftrl_rule,
@@ -84,6 +94,8 @@ _ADAPTERS = {
             "l2_shrinkage": _hyper(o, "_l2_shrinkage_regularization_strength"),
             "beta": 0.0,
         },
+        # With sparse gradients the kernels are of the form that Keras has.
+        sparse=lambda o: SparseUpdate("touched", rule=_ftrl_rule(o).replace("_kernel", "")),
     ),
 }
 
@@ -93,7 +105,18 @@ class CompatV1(Family):
     module = "tensorflow.python.training"
     adapters = _ADAPTERS
     options = ()
-    hooks = frozenset({"apply_gradients", "_apply_dense", "_resource_apply_dense", "_prepare", "_finish"})
+    sparse_except = ("constraints",)
+    hooks = frozenset(
+        {
+            "apply_gradients",
+            "_apply_dense",
+            "_resource_apply_dense",
+            "_resource_apply_sparse",
+            "_resource_apply_sparse_duplicate_indices",
+            "_prepare",
+            "_finish",
+        }
+    )
 
     def library_class(self, optimizer):
         # The module prefix holds much besides optimizers.
@@ -101,6 +124,9 @@ class CompatV1(Family):
 
     def unsupported_option(self, optimizer, variables):
         return None
+
+    def unsupported_sparse(self, optimizer, variable):
+        return f"a constraint of '{variable.name}'" if constraint(variable) is not None else None
 
     def surroundings(self, optimizer, variables):
         return Surroundings()

@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import tensorflow as tf
 
@@ -31,6 +32,22 @@ class Surroundings:
 
 
 @dataclasses.dataclass(frozen=True)
+class SparseUpdate:
+    """What stock does with a sparse gradient.
+
+    Attributes:
+      rows: the rows of the variable that the rule is applied to: every one, with a gradient of 0 where there is no
+        slice; every one of the slots, but only rows with slices move; or only rows with slices.
+      rule: the rule, where it is not that of dense gradients.
+      separate_duplicates: whether the square and the magnitude of a gradient of several slices are the sums of theirs.
+    """
+
+    rows: Literal["every", "slots_of_every", "touched"] = "every"
+    rule: str | None = None
+    separate_duplicates: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class FusedUpdate:
     """One optimizer bound to variables: all that the op needs, its slots created.
 
@@ -42,6 +59,7 @@ class FusedUpdate:
       iterations: the int64 count of steps taken, or None if the optimizer has none.
       hyperparameters: the rule's hyperparameters by name; may hold more.
       surroundings: what surrounds the rule.
+      sparse: what becomes of a sparse gradient.
     """
 
     rule: str
@@ -51,6 +69,7 @@ class FusedUpdate:
     iterations: tf.Variable | None
     hyperparameters: Mapping[str, Hyperparameter]
     surroundings: Surroundings
+    sparse: SparseUpdate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +82,7 @@ class Adapter:
       hyperparameters: the rule's hyperparameters beside the learning rate, from the optimizer instance.
       scalars: for each scalar of the rule, the family's name of it.
       unsupported: what of stock's update of these variables the rule does not compute, or None.
+      sparse: what stock does with a sparse gradient, from the optimizer instance.
     """
 
     rule: Callable[[object], str]
@@ -70,6 +90,7 @@ class Adapter:
     hyperparameters: Callable[[object], Mapping[str, Hyperparameter]] = lambda optimizer: {}
     scalars: Mapping[str, str] = dataclasses.field(default_factory=dict)
     unsupported: Callable[[object, list[tf.Variable]], str | None] = lambda optimizer, variables: None
+    sparse: Callable[[object], SparseUpdate] = lambda optimizer: SparseUpdate()
 
 
 class Family(abc.ABC):
@@ -80,6 +101,7 @@ class Family(abc.ABC):
       module: prefix of the modules that define its optimizers.
       adapters: by class name.
       options: what may surround a rule, as users call it, and is fused.
+      sparse_except: which of these stock refuses with a sparse gradient.
       hooks: the methods that make up a step. A subclass that overrides one of them is not what the rule computes.
     """
 
@@ -87,6 +109,7 @@ class Family(abc.ABC):
     module: str
     adapters: Mapping[str, Adapter]
     options: tuple[str, ...]
+    sparse_except: tuple[str, ...]
     hooks: frozenset[str]
 
     def library_class(self, optimizer) -> type | None:
@@ -126,6 +149,14 @@ class Family(abc.ABC):
     def step_options(self, optimizer) -> dict[str, float]:
         """`Surroundings.options`, which no variable is needed for."""
         return {}
+
+    def sparse(self, optimizer, adapter: Adapter) -> SparseUpdate:
+        """What becomes of a sparse gradient."""
+        return adapter.sparse(self.inner(optimizer))
+
+    @abc.abstractmethod
+    def unsupported_sparse(self, optimizer, variable) -> str | None:
+        """What of this instance, or of a variable as users know it, stock refuses with a sparse gradient, or None."""
 
     @abc.abstractmethod
     def surroundings(self, optimizer, variables: list[tf.Variable]) -> Surroundings:

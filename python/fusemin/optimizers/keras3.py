@@ -5,7 +5,7 @@ import dataclasses
 import tensorflow as tf
 
 from fusemin.optimizers.clipping import clipping_options
-from fusemin.optimizers.family import Adapter, Family, Surroundings
+from fusemin.optimizers.family import Adapter, Family, SparseUpdate, Surroundings
 from fusemin.optimizers.keras_adapters import ADAM, ALIKE, lion, momentum_rule, nadam
 from fusemin.optimizers.numbers import through_float32
 
@@ -21,6 +21,7 @@ _ADAPTERS = ALIKE | {
         rule=lambda o: momentum_rule(o) if o.momentum != 0 else "sgd",
         slots={"momentum": "momentums"},
         hyperparameters=lambda o: {"momentum": through_float32(o.momentum)},
+        sparse=lambda o: SparseUpdate("every" if o.momentum != 0 else "touched"),
     ),
     "Lamb": dataclasses.replace(ADAM, rule=lambda o: "lamb"),
     # The product is updated by operators on the Keras variable, which take a number as it is.
@@ -44,6 +45,7 @@ class Keras3(Family):
         "LossScaleOptimizer",
         "constraints",
     )
+    sparse_except = ("loss_scale_factor",)
     hooks = frozenset(
         {
             "apply",
@@ -80,6 +82,17 @@ class Keras3(Family):
             if known != {optimizer._var_key(v) for v in variables}:
                 return "use_ema for other variables than these"
         return None
+
+    def unsupported_sparse(self, optimizer, variable):
+        # Keras divides by the operator `/`, which IndexedSlices have not.
+        return "loss_scale_factor" if self.inner(optimizer).loss_scale_factor is not None else None
+
+    def sparse(self, optimizer, adapter):
+        # Keras sums slices of one row only where a dense tensor meets them: a square or magnitude comes before. But
+        # clipping by the global norm is an operator `*`, which makes the gradient dense at once.
+        inner = self.inner(optimizer)
+        clips_globally = "global_clipnorm" in clipping_options(inner)
+        return dataclasses.replace(adapter.sparse(inner), separate_duplicates=not clips_globally)
 
     def step_options(self, optimizer):
         wrapper, optimizer = optimizer, self.inner(optimizer)

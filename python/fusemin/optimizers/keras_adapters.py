@@ -4,7 +4,7 @@ Both turn a number into a tensor in one of two ways: `tf.cast` makes it float32 
 it that tensor's dtype at once. Which of the two meets a hyperparameter differs from class to class.
 """
 
-from fusemin.optimizers.family import Adapter
+from fusemin.optimizers.family import Adapter, SparseUpdate
 from fusemin.optimizers.numbers import through_float32
 
 # The base of the momentum schedule of every Nadam.
@@ -42,12 +42,15 @@ RMSPROP = Adapter(
         "epsilon": o.epsilon,
         "epsilon_outside": 0.0,
     },
+    # With momentum every row moves.
+    sparse=lambda o: SparseUpdate("every" if o.momentum > 0 else "slots_of_every"),
 )
 
 ADAGRAD = Adapter(
     rule=lambda o: "adagrad",
     slots={"accumulator": "_accumulators"},
     hyperparameters=lambda o: {"epsilon": o.epsilon, "epsilon_outside": 0.0},
+    sparse=lambda o: SparseUpdate("touched"),
 )
 
 ADADELTA = Adapter(

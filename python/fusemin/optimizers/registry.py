@@ -6,6 +6,7 @@ import tensorflow as tf
 from tensorflow.python.ops import resource_variable_ops
 
 from fusemin._build import RULES
+from fusemin.arguments import unwrap_variable
 from fusemin.optimizers.compat_v1 import CompatV1
 from fusemin.optimizers.family import Adapter, Family, FusedUpdate
 from fusemin.optimizers.keras3 import Keras3
@@ -70,13 +71,27 @@ def find_fallback_reason(optimizer, variables: list[tf.Variable]) -> str | None:
             return f"variable '{variable.name}' is a {type(variable).__name__}, not a resource variable"
         if variable.dtype not in FUSED_DTYPES:
             return f"variable '{variable.name}' is of {variable.dtype.name}"
-    for what in ("dtype", "device"):
-        if len({getattr(v, what) for v in variables}) > 1:
-            # An op is of one dtype and device, and these are decided over all gradients.
-            if getattr(inner, "global_clipnorm", None):
-                return f"global_clipnorm is over variables of several {what}s"
-            if inner is not optimizer:
-                return f"the loss scale of {name} is over variables of several {what}s"
+    decided_over_all = getattr(inner, "global_clipnorm", None) and "global_clipnorm"
+    if len({v.dtype for v in variables}) > 1 and decided_over_all:
+        # Stock fails: it has no sum of norms of several dtypes.
+        return "global_clipnorm is over variables of several dtypes"
+    if inner is not optimizer:
+        decided_over_all = f"the loss scale of {name}"
+    if decided_over_all and len({(v.dtype, v.device) for v in variables}) > 1 and any(map(_is_on_gpu, variables)):
+        return f"{decided_over_all} is over variables of several dtypes or devices, one of them a GPU"
+    return None
+
+
+def find_sparse_reason(optimizer, variables: list) -> str | None:
+    """Why the op cannot stand in for an optimizer without a fallback reason where the gradients of these variables are
+    sparse; None if it can. The variables are as their user knows them."""
+    family = find_family(optimizer)
+    for variable in variables:
+        if _is_on_gpu(unwrap_variable(variable)):
+            return f"the gradient of '{variable.name}' is sparse, and it is on a GPU"
+        option = family.unsupported_sparse(optimizer, variable)
+        if option:
+            return f"{type(optimizer).__name__} uses {option}, which stock refuses with a sparse gradient"
     return None
 
 
@@ -92,6 +107,10 @@ def find_placement_reason(update: FusedUpdate) -> str | None:
                     f"{_short(variable.device)}"
                 )
     return None
+
+
+def _is_on_gpu(variable: tf.Variable) -> bool:
+    return "/device:GPU:" in variable.device
 
 
 def _short(device: str) -> str:
@@ -132,4 +151,5 @@ def bind(optimizer, variables: list[tf.Variable]) -> FusedUpdate:
             }.items()
         },
         surroundings=family.surroundings(optimizer, variables),
+        sparse=family.sparse(optimizer, adapter),
     )

@@ -4,7 +4,8 @@ from fusemin.optimizers.registry import families
 
 
 def support_table() -> str:
-    """A Markdown table, a row for each optimizer and one for the options, a column for each family."""
+    """A Markdown table, a row for each optimizer, one for the options and one for sparse gradients, a column for each
+    family."""
     columns = families()
     names = sorted({name for family in columns for name in family.adapters})
     short = sorted({name.removesuffix("Optimizer") for name in names})
@@ -12,11 +13,18 @@ def support_table() -> str:
     def cell(family, optimizer):
         return next((f"`{name}`" for name in (optimizer, f"{optimizer}Optimizer") if name in family.adapters), "")
 
+    def options(names):
+        return ", ".join(f"`{name}`" for name in names)
+
+    def sparse(family):
+        return f"fused, except with {options(family.sparse_except)}" if family.sparse_except else "fused"
+
     rows = [
         ["optimizer", *(f"`{family.name}`" for family in columns)],
         ["---"] * (1 + len(columns)),
         *([optimizer, *(cell(family, optimizer) for family in columns)] for optimizer in short),
-        ["options", *(", ".join(f"`{option}`" for option in family.options) for family in columns)],
+        ["options", *(options(family.options) for family in columns)],
+        ["sparse gradients", *map(sparse, columns)],
     ]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 

@@ -5,8 +5,8 @@ import dataclasses
 import tensorflow as tf
 
 from fusemin.optimizers.clipping import clipping_options
-from fusemin.optimizers.family import Adapter, Family, Surroundings
-from fusemin.optimizers.keras_adapters import ALIKE, lion, momentum_rule, nadam
+from fusemin.optimizers.family import Adapter, Family, SparseUpdate, Surroundings
+from fusemin.optimizers.keras_adapters import ADADELTA, ALIKE, lion, momentum_rule, nadam
 from fusemin.optimizers.numbers import through_float32
 
 
@@ -26,7 +26,8 @@ _ADAPTERS = ALIKE | {
         hyperparameters=lambda o: {"momentum": through_float32(o.momentum)},
     ),
     "Nadam": dataclasses.replace(nadam(through_product=through_float32), unsupported=_nadam_unsupported),
-    "Lion": lion("momentums"),
+    "Lion": dataclasses.replace(lion("momentums"), sparse=lambda o: SparseUpdate(rule="lion_buffered")),
+    "Adadelta": dataclasses.replace(ADADELTA, sparse=lambda o: SparseUpdate(rule="adadelta_by_difference")),
 }
 
 
@@ -35,6 +36,7 @@ class TfKeras(Family):
     module = "tf_keras.src.optimizers"
     adapters = _ADAPTERS
     options = ("clipvalue", "clipnorm", "global_clipnorm", "weight_decay", "use_ema", "constraints")
+    sparse_except = ()
     hooks = frozenset(
         {
             "apply_gradients",
@@ -47,6 +49,7 @@ class TfKeras(Family):
             "_internal_apply_gradients",
             "_distributed_apply_gradients_fn",
             "_clip_gradients",
+            "_deduplicate_sparse_grad",
             "_apply_weight_decay",
             "_compute_current_learning_rate",
         }
@@ -57,6 +60,9 @@ class TfKeras(Family):
             return "adaptive_epsilon"
         if getattr(optimizer, "_mesh", None):
             return "a DTensor mesh"
+        return None
+
+    def unsupported_sparse(self, optimizer, variable):
         return None
 
     def step_options(self, optimizer):

@@ -2,8 +2,9 @@
 
 import tensorflow as tf
 
+from fusemin.constraints import constraint
 from fusemin.optimizers.clipping import CLIPPING, clipping_options
-from fusemin.optimizers.family import Adapter, Family, Surroundings
+from fusemin.optimizers.family import Adapter, Family, SparseUpdate, Surroundings
 from fusemin.optimizers.keras_adapters import NADAM_DECAY, one_dtype, rmsprop_rule
 from fusemin.optimizers.numbers import through_float32
 
@@ -22,11 +23,16 @@ def _ftrl_rule(optimizer):
     return "ftrl_kernel" if power == -0.5 else "ftrl_power_kernel"
 
 
+def _touched(optimizer):
+    return SparseUpdate("touched")
+
+
 _ADAPTERS = {
     "SGD": Adapter(
         rule=lambda o: ("sgd_nesterov" if o.nesterov else "sgd_momentum") if o._momentum else "sgd",
         slots={"momentum": "momentum"},
         hyperparameters=lambda o: {"momentum": _hyper(o, "momentum")},
+        sparse=_touched,
     ),
     "Adam": Adapter(
         rule=lambda o: "amsgrad_kernel" if o.amsgrad else "adam",
@@ -38,6 +44,7 @@ _ADAPTERS = {
             "beta_1_power_base": _hyper(o, "beta_1"),
             "beta_2_power_base": _hyper(o, "beta_2"),
         },
+        sparse=lambda o: SparseUpdate(rule="amsgrad_decayed" if o.amsgrad else "adam_decayed"),
     ),
     "Adamax": Adapter(
         rule=lambda o: "adamax_kernel",
@@ -48,6 +55,7 @@ _ADAPTERS = {
             "epsilon": o.epsilon,
             "beta_1_power_base": _hyper(o, "beta_1"),
         },
+        sparse=lambda o: SparseUpdate("touched", rule="adamax_decayed"),
     ),
     "Nadam": Adapter(
         rule=lambda o: "nadam_legacy",
@@ -65,6 +73,7 @@ _ADAPTERS = {
             "product_decay": through_float32(NADAM_DECAY),
         },
         unsupported=one_dtype,
+        sparse=lambda o: SparseUpdate("slots_of_every"),
     ),
     "RMSprop": Adapter(
         # With momentum stock is a kernel of TensorFlow, which has epsilon inside the root.
@@ -76,16 +85,23 @@ _ADAPTERS = {
             "epsilon": o.epsilon if o._momentum else 0.0,
             "epsilon_outside": 0.0 if o._momentum else o.epsilon,
         },
+        sparse=lambda o: (
+            SparseUpdate("touched", rule=rmsprop_rule(o.centered, momentum=True))
+            if o._momentum
+            else SparseUpdate("slots_of_every")
+        ),
     ),
     "Adagrad": Adapter(
         rule=lambda o: "adagrad",
         slots={"accumulator": "accumulator"},
         hyperparameters=lambda o: {"epsilon": 0.0, "epsilon_outside": o.epsilon},
+        sparse=_touched,
     ),
     "Adadelta": Adapter(
         rule=lambda o: "adadelta",
         slots={"accumulated_gradient": "accum_grad", "accumulated_displacement": "accum_var"},
         hyperparameters=lambda o: {"rho": _hyper(o, "rho"), "epsilon": o.epsilon},
+        sparse=_touched,
     ),
     "Ftrl": Adapter(
         # The power is looked at once, when the step is traced.
@@ -98,6 +114,8 @@ _ADAPTERS = {
             "l2_shrinkage": through_float32(o._l2_shrinkage_regularization_strength),
             "beta": _hyper(o, "beta"),
         },
+        # With sparse gradients the kernels are of the form that Keras has.
+        sparse=lambda o: SparseUpdate("touched", rule=_ftrl_rule(o).replace("_kernel", "")),
     ),
 }
 
@@ -107,6 +125,7 @@ class TfKerasLegacy(Family):
     module = "tf_keras.src.optimizers.legacy"
     adapters = _ADAPTERS
     options = ("clipvalue", "clipnorm", "global_clipnorm", "decay", "constraints")
+    sparse_except = ("constraints",)
     hooks = frozenset(
         {
             "apply_gradients",
@@ -115,6 +134,8 @@ class TfKerasLegacy(Family):
             "_transform_gradients",
             "_transform_unaggregated_gradients",
             "_resource_apply_dense",
+            "_resource_apply_sparse",
+            "_resource_apply_sparse_duplicate_indices",
             "_prepare",
             "_prepare_local",
             "_decayed_lr",
@@ -128,6 +149,9 @@ class TfKerasLegacy(Family):
         clipping = [name for name in CLIPPING if getattr(optimizer, name) is not None]
         # Unlike the other families, this one applies all of them, one after the other.
         return " and ".join(clipping) if len(clipping) > 1 else None
+
+    def unsupported_sparse(self, optimizer, variable):
+        return f"a constraint of '{variable.name}'" if constraint(variable) is not None else None
 
     def step_options(self, optimizer):
         return clipping_options(optimizer)

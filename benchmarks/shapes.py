@@ -4,7 +4,7 @@ Shapes = list[tuple[int, ...]]
 
 
 def resnet50() -> Shapes:
-    """ResNet-50 (He et al. 2015) for ImageNet: convolutions without bias, each with a batch normalisation; a classifier."""
+    """ResNet-50 (He et al. 2015) for ImageNet: convolutions without bias, each batch normalised, and a classifier."""
     shapes: Shapes = []
 
     def convolution(size, inputs, outputs):

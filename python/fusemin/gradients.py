@@ -1,0 +1,72 @@
+"""Gradients, dense and sparse: what the op can take of them."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+INDEX_DTYPES = (tf.int32, tf.int64)
+
+
+def is_sparse(gradient) -> bool:
+    return isinstance(gradient, tf.IndexedSlices)
+
+
+def find_gradient_reason(gradient, variable: tf.Variable) -> str | None:
+    """Why the op cannot take this gradient of this variable, or None."""
+    of = f"the gradient of '{variable.name}'"
+    if gradient is None:
+        return f"{of} is None"
+    tensors = [gradient.values, gradient.indices] if is_sparse(gradient) else [gradient]
+    for tensor in tensors:
+        if not isinstance(tensor, tf.Tensor):
+            return f"{of} is a {type(tensor).__name__}, not a tensor"
+    if gradient.dtype != variable.dtype:
+        return f"{of} is of {gradient.dtype.name}, not of {variable.dtype.name}"
+    if not is_sparse(gradient):
+        if not gradient.shape.is_compatible_with(variable.shape):
+            return f"{of} has shape {gradient.shape}, not {variable.shape}"
+        return None
+    if gradient.indices.dtype not in INDEX_DTYPES:
+        return f"{of} has indices of {gradient.indices.dtype.name}"
+    slices = tf.TensorShape([None]).concatenate(variable.shape[1:])
+    if variable.shape.rank == 0 or not gradient.values.shape.is_compatible_with(slices):
+        return f"{of} has slices of shape {gradient.values.shape}, not of {variable.shape}"
+    if "GPU" in variable.device:
+        return f"{of} is sparse, and '{variable.name}' is on a GPU"
+    return None
+
+
+def flatten(gradients: Sequence) -> list[tf.Tensor]:
+    """The tensors that gradients consist of."""
+    return [t for g in gradients for t in ([g.values, g.indices] if is_sparse(g) else [g])]
+
+
+def kinds(gradients: Sequence) -> tuple[tf.DType | None, ...]:
+    """For each gradient None if it is dense, else the dtype of its indices."""
+    return tuple(g.indices.dtype if is_sparse(g) else None for g in gradients)
+
+
+def specs(variables: Sequence[tf.Variable], kinds: Sequence[tf.DType | None]) -> list[tf.TensorSpec]:
+    """Of what `flatten` gives for gradients of these kinds."""
+    result = []
+    for variable, kind in zip(variables, kinds, strict=True):
+        if kind is None:
+            result.append(tf.TensorSpec(variable.shape, variable.dtype))
+        else:
+            slices = tf.TensorShape([None]).concatenate(variable.shape[1:])
+            result += [tf.TensorSpec(slices, variable.dtype), tf.TensorSpec([None], kind)]
+    return result
+
+
+def unflatten(tensors: Sequence[tf.Tensor], kinds: Sequence[tf.DType | None]) -> list:
+    """The gradients again, of what `flatten` gave."""
+    tensors = iter(tensors)
+    return [next(tensors) if kind is None else tf.IndexedSlices(next(tensors), next(tensors)) for kind in kinds]
+
+
+def densify(gradient, variable: tf.Variable) -> tf.Tensor:
+    """A gradient as a dense tensor of the shape of its variable. Slices of one row are added."""
+    if not is_sparse(gradient):
+        return tf.convert_to_tensor(gradient)
+    dense = tf.math.unsorted_segment_sum(gradient.values, gradient.indices, variable.shape[0])
+    return tf.ensure_shape(dense, variable.shape)
