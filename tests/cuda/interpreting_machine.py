@@ -12,14 +12,19 @@ from interpreting_driver import InterpretingDriver, device_array
 
 
 class InterpretingMachine:
-    """Runs the embedded PTX, or what `mutate(text, kernel)` makes of it, and raises what the interpreter raises."""
+    """Runs the embedded PTX, or what `mutate(text, kernel)` makes of it, and raises what the interpreter raises.
+
+    Attributes:
+      driver: that of the last step.
+    """
 
     def __init__(self, mutate=None):
         self._mutate = mutate
+        self.driver = None
 
     @contextlib.contextmanager
     def step(self):
-        driver = InterpretingDriver(ptx.Memory(), mutate=self._mutate)
+        driver = self.driver = InterpretingDriver(ptx.Memory(), mutate=self._mutate)
         arrays = []  # What is registered must stay.
 
         def place(array, offset):

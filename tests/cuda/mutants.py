@@ -218,15 +218,12 @@ def compile_rule(csrc: pathlib.Path, rule: str, common: bool) -> str:
     return _compiler().Nvrtc().compile("".join(source), f"{rule}.cu", options)
 
 
-def patched(folder: pathlib.Path, mutant: Mutant | None) -> pathlib.Path:
+def patched(folder: pathlib.Path, mutant: Mutant) -> pathlib.Path:
     """A copy of csrc with the bug."""
     copy = folder / "csrc"
     shutil.copytree(CSRC, copy)
-    if mutant is not None:
-        text = (copy / mutant.file).read_text()
-        if text.count(mutant.old) != 1:
-            raise ValueError(
-                f"{mutant.file} has {mutant.old!r} {text.count(mutant.old)} times: the mutant is out of date"
-            )
-        (copy / mutant.file).write_text(text.replace(mutant.old, mutant.new))
+    text = (copy / mutant.file).read_text()
+    if text.count(mutant.old) != 1:
+        raise ValueError(f"{mutant.file} has {mutant.old!r} {text.count(mutant.old)} times: the mutant is out of date")
+    (copy / mutant.file).write_text(text.replace(mutant.old, mutant.new))
     return copy

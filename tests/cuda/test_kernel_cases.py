@@ -3,7 +3,7 @@
 import pytest
 from interpreting_machine import InterpretingMachine
 from kernel_cases import CASES, LIMIT, check, check_launches_again
-from kernel_step import DTYPES
+from kernel_step import DTYPES, draw
 from rules_in_numpy import RULES
 
 # Every rule and dtype takes the step of all sizes in test_rules_interpreted.py. What surrounds a rule is one template
@@ -35,3 +35,18 @@ def test_case_of_other_rules(rule, name, record_difference):
 @pytest.mark.parametrize("rule", ["adam", "nadam"])
 def test_the_launches_of_a_step_again_and_again(rule):
     check_launches_again(InterpretingMachine(), rule, "float32")
+
+
+@pytest.mark.parametrize("options", [{}, {"global_clipnorm": 0.5}, {"clipnorm": 0.5, "weight_decay": 0.1}])
+def test_a_step_calls_nothing_that_waits(options):
+    """Once its kernels are loaded a step makes a context current, launches, and that is all: no copy, no waiting."""
+    machine = InterpretingMachine()
+    arguments = draw("adam", "float32", (5, 3000)).arguments()
+    del arguments["step"]
+    with machine.step() as step:
+        step.run(**arguments, options=options)
+        machine.driver.calls.clear()
+        step.run(**arguments, options=options)
+        assert step.num_launches == (2 if options else 1)
+        launches = ["cuLaunchKernel"] * step.num_launches
+        assert machine.driver.calls == ["cuStreamGetCtx", "cuCtxPushCurrent", *launches, "cuCtxPopCurrent"]

@@ -18,7 +18,7 @@ FUNCTIONS = {
     "cuGetErrorName": [ctypes.c_int, _P(ctypes.c_char_p)],
     "cuDeviceGetCount": [_P(ctypes.c_int)],
     "cuDeviceGet": [_P(ctypes.c_int), ctypes.c_int],
-    "cuDeviceGetName": [ctypes.c_char_p, ctypes.c_int, ctypes.c_int],
+    "cuDeviceGetName": [_P(ctypes.c_char), ctypes.c_int, ctypes.c_int],
     "cuDeviceGetAttribute": [_P(ctypes.c_int), ctypes.c_int, ctypes.c_int],
     "cuDevicePrimaryCtxRetain": [_OUT_HANDLE, ctypes.c_int],
     "cuCtxSetCurrent": [_HANDLE],
