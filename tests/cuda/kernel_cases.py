@@ -17,7 +17,7 @@ from fusemin import _core
 CHUNK = _core.cuda.MIN_CHUNK
 # In units in the last place; of the largest element where sums, whose order is free, decide about the result.
 LIMIT = 1
-# Rules that subtract powers of elements. CUDA's pow differs from the C library's by a unit in the last place at times; in
+# Rules that subtract powers of elements. CUDA's pow differs from the C library's by a unit in the last place; in
 # float64 that is some units of the largest element. In the other dtypes powers go through float64.
 POWERS = ("ftrl_power", "ftrl_power_kernel")
 FLOAT64_LIMIT_OF_POWERS = 16
