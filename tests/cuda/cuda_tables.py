@@ -54,15 +54,15 @@ def registers_table():
     return _table(["rule", "dtype", *ARCHITECTURES], rows)
 
 
-# Ops that launch nothing on a GPU, or run on the host.
-_NO_LAUNCH = {"Const", "Placeholder", "NoOp", "Identity", "ReadVariableOp", "VarHandleOp", "StatefulPartitionedCall"}
+# Ops that launch nothing on a GPU: they hand a buffer on.
+_NO_LAUNCH = {"Placeholder", "Identity", "IdentityN", "ReadVariableOp", "AssignVariableOp"}
 
 
 def stock_cost(optimizer, shape):
     """`(launches, elements)` of an optimizer's own update of one variable: ops with an operand of the variable's shape,
     and how many such operands they read and write. Counted in the graph that `apply` traces."""
     variable = tf.Variable(tf.zeros(shape))
-    optimizer.build([variable])
+    optimizer.apply_gradients([(tf.zeros(shape), variable)])  # Creates the slots.
 
     @tf.function
     def step(gradient):
@@ -77,10 +77,9 @@ def stock_cost(optimizer, shape):
         if op.type.startswith("Resource"):  # A fused kernel: reads and writes its variables, and reads the gradient.
             resources_ = sum(t.dtype == tf.resource for t in op.inputs)
             launches, elements = launches + 1, elements + 2 * resources_ + len(like)
-        elif op.type in ("AssignAddVariableOp", "AssignSubVariableOp"):
-            launches, elements = launches + 1, elements + len(like) + 2
         elif like:
-            launches, elements = launches + 1, elements + len(like)
+            reads_and_writes = 2 if op.type in ("AssignAddVariableOp", "AssignSubVariableOp") else 0
+            launches, elements = launches + 1, elements + len(like) + reads_and_writes
     return launches, elements
 
 

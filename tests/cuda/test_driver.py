@@ -12,6 +12,7 @@ from fusemin import _core
 
 
 def step(driver, sizes=(5,)):
+    driver.memory = ptx.Memory()  # That of an earlier step may be taken again.
     device = DeviceStep(
         place=lambda array, offset: device_array(array, driver.memory, offset),
         address=lambda array: array.ctypes.data,

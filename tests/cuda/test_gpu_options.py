@@ -80,10 +80,21 @@ def draw(bad_step=None):
     return steps
 
 
-def assert_same(got, want):
+def assert_same(got, want, sums=False):
+    """`sums` is whether there are sums in the step, which the GPU adds up in another order: then the last bits of a norm
+    differ, and so may a unit in the last place of what is scaled by it, at each of the steps."""
     assert got.keys() == want.keys()
     for name, expected in want.items():
-        np.testing.assert_array_equal(got[name], expected, err_msg=name)
+        if not sums:
+            np.testing.assert_array_equal(got[name], expected, err_msg=name)
+            continue
+        expected = np.asarray(expected)
+        if expected.dtype.kind == "f" or expected.dtype.name == "bfloat16":
+            unit = float(np.finfo(expected.dtype).eps if expected.dtype.kind == "f" else 2**-7) * STEPS
+            expected, found = expected.astype(np.float64), np.asarray(got[name]).astype(np.float64)
+            np.testing.assert_allclose(found, expected, rtol=unit, atol=unit, err_msg=name)
+        else:
+            np.testing.assert_array_equal(got[name], expected, err_msg=name)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
@@ -95,7 +106,9 @@ def test_same_as_on_the_cpu(interpreted, name, options, dtype):
 
     want = state_after(make(), dtype, draw())
     driver = interpreted()
-    assert_same(state_after(make(), dtype, draw()), want)
+    assert_same(
+        state_after(make(), dtype, draw()), want, sums=name == "lamb" or "clipnorm" in " ".join(OPTIONS[options])
+    )
     assert driver.launches
 
 
@@ -109,7 +122,7 @@ def test_dynamic_loss_scale(interpreted, name, bad_step, dtype):
 
     want = state_after(make(), dtype, draw(bad_step))
     driver = interpreted()
-    assert_same(state_after(make(), dtype, draw(bad_step)), want)
+    assert_same(state_after(make(), dtype, draw(bad_step)), want, sums=name == "lamb")
     assert {launch.kernel for launch in driver.launches} >= {f"sum_gradients_{dtype}"}
 
 
