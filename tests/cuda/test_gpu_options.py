@@ -68,7 +68,8 @@ def state_after(optimizer, dtype, gradients):
         optimizer.apply_gradients([(tf.cast(g, dtype), v) for g, v in zip(step, variables, strict=True)])
     return {
         **{v.name: v.numpy() for v in variables},
-        **{getattr(v, "path", v.name): np.asarray(v) for v in optimizer.variables},
+        # Keras gives some of them another name each time.
+        **{f"optimizer.variables[{i}]": np.asarray(v) for i, v in enumerate(optimizer.variables)},
     }
 
 
@@ -81,8 +82,8 @@ def draw(bad_step=None):
 
 
 def assert_same(got, want, sums=False):
-    """`sums` is whether there are sums in the step, which the GPU adds up in another order: then the last bits of a norm
-    differ, and so may a unit in the last place of what is scaled by it, at each of the steps."""
+    """`sums` is whether there are sums in the step, which the GPU adds up in another order: then the last bits of a
+    norm differ, and so may a unit in the last place of what is scaled by it, at each of the steps."""
     assert got.keys() == want.keys()
     for name, expected in want.items():
         if not sums:
