@@ -208,7 +208,7 @@ def compile_rule(csrc: pathlib.Path, rule: str, common: bool) -> str:
     header, index = RULES[rule]
     source = [f'#include "kernels/cuda/step.cuh"\n#include "rules/{header}.h"\n']
     source += [
-        f"FUSEMIN_STEP_KERNEL({header}_{index}_float32_{kind}, 4, {header}, {index}, float, {around})\n"
+        f"FUSEMIN_STEP_KERNEL({header}_{index}_float32_{kind}, 256, 4, {header}, {index}, float, {around})\n"
         for kind, around in (("plain", "false"), ("around", "true"))
     ]
     if common:
