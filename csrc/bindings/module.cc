@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "bindings/cuda_module.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/registry.h"
 #include "kernels/cpu/run.h"
@@ -293,6 +294,7 @@ Raises:
   TypeError: an array of another dtype.
   ValueError: a wrong number of arguments, a wrong size, an array that is not contiguous, aligned or writable, or that
     overlaps one that is written.)");
+  BindCuda(m);
   m.def("rules", &Rules, "The rules, each with the names of its hyperparameters, slots and scalars, in order.");
   m.def("isas", &Isas, "The instruction sets that this build has and this machine can run, narrowest first.");
   m.def(

@@ -152,6 +152,8 @@ struct AroundKernels {
 struct Rule {
   const char* name;
   int num_hyperparameters, num_slots, num_scalars;
+  // Whether a step goes over everything twice, see RuleKernels::update_slots.
+  bool has_trust_ratio;
   const char* const* hyperparameters;
   const char* const* slots;
   const char* const* scalars;

@@ -32,6 +32,16 @@ struct Names {
 template <class... R>
 struct RuleList {};
 
+// Whether a rule has `Direction` and `Ratio` instead of an `Update` of the parameter.
+template <class R, class = void>
+struct HasTrustRatio {
+  static constexpr bool kValue = false;
+};
+template <class R>
+struct HasTrustRatio<R, decltype(static_cast<void>(R::kTrustRatio))> {
+  static constexpr bool kValue = R::kTrustRatio;
+};
+
 // The larger of two as TensorFlow's kernels of optimizers have it: the first,
 // if one of them is NaN. `Max` is NaN then, as TensorFlow's op `Maximum`.
 template <class V>

@@ -8,6 +8,7 @@
 #include "tensorflow/core/framework/resource_mgr.h"
 #include "tensorflow/core/framework/tensor.h"
 #include "tensorflow/locked_variables.h"
+#include "tensorflow/op_names.h"
 #include "tensorflow/scalars.h"
 #include "tensorflow/step_attributes.h"
 #include "tensorflow/step_tensors.h"
@@ -50,14 +51,15 @@ class FusedStepOp : public OpKernel {
     }
   };
 
-  absl::Status ReadHyperparameters(OpKernelContext* ctx, double* values) const {
+  absl::Status ReadHyperparameters(OpKernelContext* ctx, double* values, double* count) const {
     std::memcpy(values, a_.constants, sizeof a_.constants);
     for (size_t i = 0; i < a_.hyperparameter_positions.size(); ++i) {
       const int input = a_.hyperparameters_at + static_cast<int>(i);
       const int position = a_.hyperparameter_positions[i];
-      const auto what = [&] { return absl::StrCat("hyperparameter '", a_.rule->hyperparameters[position], "'"); };
+      const auto what = [&] { return a_.HyperparameterName(position); };
+      double* const value = position == kCountPosition ? count : &values[position];
       if (ctx->input_dtype(input) != tensorflow::DT_RESOURCE) {
-        TF_RETURN_IF_ERROR(ReadScalar(ctx->input(input), what, &values[position]));
+        TF_RETURN_IF_ERROR(ReadScalar(ctx->input(input), what, value));
         continue;
       }
       tensorflow::core::RefCountPtr<Var> variable;
@@ -69,7 +71,7 @@ class FusedStepOp : public OpKernel {
       if (!variable->is_initialized) {
         return absl::FailedPreconditionError(absl::StrCat("the variable of ", what(), " is not initialized"));
       }
-      TF_RETURN_IF_ERROR(ReadScalar(*variable->tensor(), what, &values[position]));
+      TF_RETURN_IF_ERROR(ReadScalar(*variable->tensor(), what, value));
     }
     return absl::OkStatus();
   }
@@ -85,7 +87,8 @@ class FusedStepOp : public OpKernel {
   absl::Status Step(OpKernelContext* ctx) const {
     cpu::Step step{a_.rule, a_.dtype, ChosenIsa(), {}, {}, 0.0};
     double hyperparameters[kMaxHyperparameters];
-    TF_RETURN_IF_ERROR(ReadHyperparameters(ctx, hyperparameters));
+    ScalarVariable scalars[kMaxScalars], iterations, loss_scale, loss_counter;
+    TF_RETURN_IF_ERROR(ReadHyperparameters(ctx, hyperparameters, &iterations.value));
     if (!TensorShapeUtils::IsScalar(ctx->input(a_.row_at).shape())) {
       return absl::InvalidArgumentError("`row` must be a scalar");
     }
@@ -103,7 +106,6 @@ class FusedStepOp : public OpKernel {
     std::vector<Slices> slices;
     TF_RETURN_IF_ERROR(SortGradients(ctx, a_, variables, &slices));
     TF_RETURN_IF_ERROR(GatherSegments(ctx, a_, &variables, slices, segments.data()));
-    ScalarVariable scalars[kMaxScalars], iterations, loss_scale, loss_counter;
     double scalar_values[kMaxScalars];
     for (int k = 0; k < a_.rule->num_scalars; ++k) {
       TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.scalars_at + k, a_.advance, &scalars[k]));
@@ -117,7 +119,7 @@ class FusedStepOp : public OpKernel {
       TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.loss_scale_at + 1, a_.advance, &loss_counter));
     }
     RowCopies copies;
-    TF_RETURN_IF_ERROR(ForwardTraces(ctx, a_, variables, row, segments.data(), &copies));
+    TF_RETURN_IF_ERROR(ForwardTraces(ctx, a_, variables, row, CopyHostMemory, segments.data(), &copies));
 
     const int64_t taken = static_cast<int64_t>(iterations.value);
     step.options = a_.options.At(taken, loss_scale.value, a_.dtype);
@@ -154,7 +156,7 @@ class FusedStepOp : public OpKernel {
   mutable LockOrder lock_order_;
 };
 
-REGISTER_KERNEL_BUILDER(Name("Fusemin>FusedStep").Device(tensorflow::DEVICE_CPU), FusedStepOp);
+REGISTER_KERNEL_BUILDER(Name(FUSEMIN_OPS "FusedStep").Device(tensorflow::DEVICE_CPU), FusedStepOp);
 
 }  // namespace
 }  // namespace fusemin

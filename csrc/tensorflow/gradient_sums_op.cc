@@ -5,6 +5,7 @@
 #include "kernels/cpu/workers.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/tensor.h"
+#include "tensorflow/op_names.h"
 #include "tensorflow/step_attributes.h"
 
 namespace fusemin {
@@ -43,7 +44,7 @@ class GradientSumsOp : public OpKernel {
   DType dtype_;
 };
 
-REGISTER_KERNEL_BUILDER(Name("Fusemin>GradientSums").Device(tensorflow::DEVICE_CPU), GradientSumsOp);
+REGISTER_KERNEL_BUILDER(Name(FUSEMIN_OPS "GradientSums").Device(tensorflow::DEVICE_CPU), GradientSumsOp);
 
 }  // namespace
 }  // namespace fusemin

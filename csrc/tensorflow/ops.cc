@@ -4,6 +4,7 @@
 #include "tensorflow/core/framework/common_shape_fns.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/shape_inference.h"
+#include "tensorflow/op_names.h"
 
 namespace fusemin {
 namespace {
@@ -57,7 +58,7 @@ absl::Status FusedStepShape(InferenceContext* c) {
   return BuffersToTraces(c);
 }
 
-REGISTER_OP("Fusemin>FusedStep")
+REGISTER_OP(FUSEMIN_OPS "FusedStep")
     .Input("params: N * resource")
     .Input("slots: S * resource")
     .Input("averages: E * resource")
@@ -121,7 +122,8 @@ values: what is traced beside gradients and parameters.
 buffers: traces, with a leading dimension of steps. Forwarded to `traces`, written in place if nobody else holds them.
 constants: one for each hyperparameter of the rule; ignored at the positions in `inputs`. An attribute float is of 32 bits
   only, so these are the bits of float64 numbers.
-inputs: for each of `hyperparameters`, its position among the rule's.
+inputs: for each of `hyperparameters`, its position among the rule's; -1 of the count of steps taken, where there is no
+  variable `iterations`, because it is on another device.
 option_names, option_values: what surrounds the rule, by the names that Keras gives it, and bits of float64 numbers.
 decays: with the option weight_decay, for each variable whether it decays.
 sparse: which gradients are sparse.
@@ -133,7 +135,7 @@ advance: false in all but the last of several ops that make up one step.
 names: the variables' names, for error messages.
 )doc");
 
-REGISTER_OP("Fusemin>GradientSums")
+REGISTER_OP(FUSEMIN_OPS "GradientSums")
     .Input("gradients: N * T")
     .Output("sums: double")
     .Attr("T: {half, bfloat16, float, double}")
@@ -146,7 +148,7 @@ REGISTER_OP("Fusemin>GradientSums")
 The sum of the squares of all elements, and 1 if one of them is not finite, else 0. Several results can be added up.
 )doc");
 
-REGISTER_OP("Fusemin>TraceRows")
+REGISTER_OP(FUSEMIN_OPS "TraceRows")
     .Input("row: int32")
     .Input("count: int32")
     .Input("values: types")

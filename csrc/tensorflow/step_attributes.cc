@@ -138,9 +138,13 @@ absl::Status StepAttributes::ParseHyperparameters(OpKernelConstruction* ctx) {
     return absl::InvalidArgumentError("`inputs` must say of each of `hyperparameters` which it is");
   }
   for (int position : hyperparameter_positions) {
-    if (position < 0 || position >= rule->num_hyperparameters) {
+    if (position < kCountPosition || position >= rule->num_hyperparameters) {
       return absl::InvalidArgumentError("`inputs` must be positions of hyperparameters");
     }
+    has_count |= position == kCountPosition;
+  }
+  if (has_count && has_iterations) {
+    return absl::InvalidArgumentError("the count of iterations must come as a variable or as a value, not as both");
   }
   return absl::OkStatus();
 }
@@ -174,7 +178,7 @@ absl::Status StepAttributes::ParseOptions(OpKernelConstruction* ctx) {
         "`averages`, `accumulators` and `loss_scale` must be there with the options ema_momentum, "
         "gradient_accumulation_steps and dynamic_growth_steps, and only with them");
   }
-  if ((has_averages || has_accumulators) && !has_iterations) {
+  if ((has_averages || has_accumulators) && !has_iterations && !has_count) {
     return absl::InvalidArgumentError("averages and accumulators need a count of iterations");
   }
   return absl::OkStatus();
@@ -194,7 +198,7 @@ absl::Status StepAttributes::ParseSparse(OpKernelConstruction* ctx, int* num_ind
   if (index_types.size() != given.size()) {
     return absl::InvalidArgumentError("`indices` must be one tensor for each of `sparse`");
   }
-  if (sparse.rows != SparseRows::kEvery && rule->kernels[static_cast<int>(dtype)].update == nullptr) {
+  if (sparse.rows != SparseRows::kEvery && rule->has_trust_ratio) {
     return absl::InvalidArgumentError(
         absl::StrCat("rule '", rule->name, "' has a trust ratio, so `sparse_rows` must be 'every'"));
   }
@@ -252,6 +256,11 @@ std::string StepAttributes::VariableName(int i) const {
   if (i < iterations_at) return absl::StrCat("optimizer variable '", rule->scalars[i - scalars_at], "'");
   if (i < loss_scale_at) return "optimizer variable 'iterations'";
   return i == loss_scale_at ? "optimizer variable 'dynamic_scale'" : "optimizer variable 'step_counter'";
+}
+
+std::string StepAttributes::HyperparameterName(int position) const {
+  if (position == kCountPosition) return "the count of iterations";
+  return absl::StrCat("hyperparameter '", rule->hyperparameters[position], "'");
 }
 
 std::string StepAttributes::TraceName(const TraceSource& source) const {

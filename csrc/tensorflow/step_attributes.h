@@ -21,6 +21,9 @@ struct TraceSource {
   int index;
 };
 
+// In `hyperparameter_positions`: the count of iterations, as a value, where its variable is on another device.
+constexpr int kCountPosition = -1;
+
 // Attributes, checked against the rule, and where each input begins. Immutable after `Parse`, so any thread may read
 // it.
 struct StepAttributes {
@@ -29,6 +32,8 @@ struct StepAttributes {
 
   // Describes variable i, counted as the inputs are, for errors: "slot 'momentum' of variable 'x'".
   std::string VariableName(int i) const;
+  // Describes the hyperparameter at a position, for errors.
+  std::string HyperparameterName(int position) const;
   std::string TraceName(const TraceSource& source) const;
 
   const Rule* rule = nullptr;
@@ -36,6 +41,8 @@ struct StepAttributes {
   tensorflow::DataType type;
   int num_params = 0, num_values = 0;
   bool has_averages = false, has_accumulators = false, has_iterations = false, has_loss_scale = false, has_sums = false;
+  // Whether the count of iterations comes as a value.
+  bool has_count = false;
   std::vector<std::string> names;
   std::vector<bool> decays;
   // For each parameter, -1 or which of `indices` goes with its gradient. Empty if all gradients are dense.

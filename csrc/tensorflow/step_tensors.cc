@@ -1,7 +1,6 @@
 #include "tensorflow/step_tensors.h"
 
 #include "tensorflow/core/framework/tensor.h"
-#include "tensorflow/trace_buffers.h"
 
 namespace fusemin {
 
@@ -105,7 +104,7 @@ absl::Status GatherSegments(OpKernelContext* ctx, const StepAttributes& a, Locke
 }
 
 absl::Status ForwardTraces(OpKernelContext* ctx, const StepAttributes& a, const LockedVariables& variables, int64_t row,
-                           Segment* segments, RowCopies* copies) {
+                           CopyMemory copy, Segment* segments, RowCopies* copies) {
   // What the row has the shape of: also that of a sparse gradient is dense.
   const auto like = [&](const TraceSource& source) -> const Tensor& {
     return source.kind == TraceKind::kValue ? ctx->input(a.values_at + source.index)
@@ -118,7 +117,7 @@ absl::Status ForwardTraces(OpKernelContext* ctx, const StepAttributes& a, const 
   for (size_t t = 0; t < a.traces.size(); ++t) {
     const TraceSource& source = a.traces[t];
     Tensor* trace = nullptr;
-    TF_RETURN_IF_ERROR(ForwardBuffer(ctx, a.buffers_at + static_cast<int>(t), static_cast<int>(t), &trace));
+    TF_RETURN_IF_ERROR(ForwardBuffer(ctx, a.buffers_at + static_cast<int>(t), static_cast<int>(t), copy, &trace));
     void* to = RowData(trace, row);
     Segment& segment = segments[source.index];
     if (source.kind == TraceKind::kGradient && segment.gradient_row == nullptr) {

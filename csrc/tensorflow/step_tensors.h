@@ -11,6 +11,7 @@
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/locked_variables.h"
 #include "tensorflow/step_attributes.h"
+#include "tensorflow/trace_buffers.h"
 
 namespace fusemin {
 
@@ -35,10 +36,10 @@ absl::Status SortGradients(tensorflow::OpKernelContext* ctx, const StepAttribute
 absl::Status GatherSegments(tensorflow::OpKernelContext* ctx, const StepAttributes& a, LockedVariables* variables,
                             const std::vector<Slices>& slices, Segment* segments);
 
-// Forwards the buffers. Rows that the update writes go into the segments, the others into `copies`, which are to be
-// made after the update.
+// Forwards the buffers, see ForwardBuffer. Rows that the update writes go into the segments, the others into `copies`,
+// which are to be made after the update.
 absl::Status ForwardTraces(tensorflow::OpKernelContext* ctx, const StepAttributes& a, const LockedVariables& variables,
-                           int64_t row, Segment* segments, RowCopies* copies);
+                           int64_t row, CopyMemory copy, Segment* segments, RowCopies* copies);
 
 }  // namespace fusemin
 

@@ -7,11 +7,16 @@
 
 namespace fusemin {
 
+// Copies memory of the device that the op runs on.
+using CopyMemory = absl::FunctionRef<absl::Status(void* to, const void* from, size_t bytes)>;
+absl::Status CopyHostMemory(void* to, const void* from, size_t bytes);
+
 // Makes output `output` the buffer that came as input `input`: the same memory
-// if no one else holds a reference to it, else a copy. On return `*trace` is
-// the output, owned by the context. Call it in `Compute` only, and last among
-// what can fail, since the input cannot be read afterwards.
-absl::Status ForwardBuffer(tensorflow::OpKernelContext* ctx, int input, int output, tensorflow::Tensor** trace);
+// if no one else holds a reference to it, else a copy, made by `copy`. On return
+// `*trace` is the output, owned by the context. Call it in `Compute` only, and
+// last among what can fail, since the input cannot be read afterwards.
+absl::Status ForwardBuffer(tensorflow::OpKernelContext* ctx, int input, int output, CopyMemory copy,
+                           tensorflow::Tensor** trace);
 
 // Whether `row` .. `row + count` lies in the buffer and a row has the shape of
 // the value; `name` gives the name of the trace for the error.

@@ -1,93 +1,50 @@
-// TraceRows on the CPU: rows of traces that other ops computed.
+// TraceRows on the CPU.
 #include <cstring>
 
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/tensor.h"
-#include "tensorflow/trace_buffers.h"
+#include "tensorflow/op_names.h"
+#include "tensorflow/trace_rows.h"
 
 namespace fusemin {
 namespace {
 
-using ::tensorflow::DataTypeCanUseMemcpy;
-using ::tensorflow::OpKernel;
-using ::tensorflow::OpKernelConstruction;
 using ::tensorflow::OpKernelContext;
-using ::tensorflow::Tensor;
-using ::tensorflow::TensorShape;
 using ::tensorflow::tstring;
 
-void WriteRows(const Tensor& value, int64_t row, int64_t count, Tensor* trace) {
-  if (value.dtype() == tensorflow::DT_STRING) {
-    const auto from = value.flat<tstring>();
-    auto to = trace->flat<tstring>();
-    for (int64_t r = row; r < row + count; ++r) {
-      for (int64_t i = 0; i < from.size(); ++i) to(r * from.size() + i) = from(i);
-    }
-    return;
-  }
-  if (value.TotalBytes() == 0) return;
-  for (int64_t r = row; r < row + count; ++r) std::memcpy(RowData(trace, r), value.data(), value.TotalBytes());
-}
-
-class TraceRowsOp : public OpKernel {
+class TraceRowsCpuOp : public TraceRowsOp {
  public:
-  explicit TraceRowsOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
-    std::vector<tensorflow::DataType> types;
-    OP_REQUIRES_OK(ctx, ctx->GetAttr("types", &types));
-    OP_REQUIRES_OK(ctx, ctx->GetAttr("names", &names_));
-    OP_REQUIRES_OK(ctx, ctx->GetAttr("row_offset", &row_offset_));
-    OP_REQUIRES(ctx, names_.size() == types.size(), absl::InvalidArgumentError("`names` must name every trace"));
-    for (size_t i = 0; i < types.size(); ++i) {
-      OP_REQUIRES(
-          ctx, DataTypeCanUseMemcpy(types[i]) || types[i] == tensorflow::DT_STRING,
-          absl::UnimplementedError(absl::StrCat("the trace of ", names_[i], " has dtype ",
-                                                tensorflow::DataTypeString(types[i]), ", which cannot be stacked")));
-    }
+  using TraceRowsOp::TraceRowsOp;
+
+ protected:
+  absl::Status Copy(OpKernelContext*, void* to, const void* from, size_t bytes) const override {
+    return CopyHostMemory(to, from, bytes);
   }
 
-  void Compute(OpKernelContext* ctx) override {
-    const int n = static_cast<int>(names_.size());
-    OP_REQUIRES(ctx,
-                tensorflow::TensorShapeUtils::IsScalar(ctx->input(0).shape()) &&
-                    tensorflow::TensorShapeUtils::IsScalar(ctx->input(1).shape()),
-                absl::InvalidArgumentError("`row` and `count` must be scalars"));
-    const int64_t row = ctx->input(0).scalar<int32_t>()() + row_offset_;
-    const int64_t count = ctx->input(1).scalar<int32_t>()();
-    for (int i = 0; i < n; ++i) {
-      const Tensor& value = ctx->input(2 + i);
-      const Tensor& buffer = ctx->input(2 + n + i);
-      if (!Reshapes(value, buffer, row))
-        OP_REQUIRES_OK(ctx, CheckRow(buffer, value, row, count, [&] { return names_[i]; }));
-    }
-    for (int i = 0; i < n; ++i) {
-      const Tensor& value = ctx->input(2 + i);
-      Tensor* trace = nullptr;
-      if (Reshapes(value, ctx->input(2 + n + i), row)) {
-        TensorShape shape = value.shape();
-        shape.InsertDim(0, ctx->input(2 + n + i).dim_size(0));
-        OP_REQUIRES_OK(ctx, ctx->allocate_output(i, shape, &trace));
-        OP_REQUIRES_OK(ctx, CheckRow(*trace, value, row, count, [&] { return names_[i]; }));
-      } else {
-        OP_REQUIRES_OK(ctx, ForwardBuffer(ctx, 2 + n + i, i, &trace));
-      }
-      WriteRows(value, row, count, trace);
-    }
+  absl::Status WriteRows(OpKernelContext*, const std::vector<Rows>& rows) const override {
+    for (const Rows& r : rows) Write(r);
+    return absl::OkStatus();
   }
 
  private:
-  // A shape that was unknown when the graph was built is known at row 0.
-  static bool Reshapes(const Tensor& value, const Tensor& buffer, int64_t row) {
-    if (row != 0 || buffer.dims() < 1) return false;
-    TensorShape shape = buffer.shape();
-    shape.RemoveDim(0);
-    return shape != value.shape();
+  static void Write(const Rows& rows) {
+    const auto& value = *rows.value;
+    if (value.dtype() == tensorflow::DT_STRING) {
+      const auto from = value.flat<tstring>();
+      auto to = rows.trace->flat<tstring>();
+      for (int64_t r = rows.row; r < rows.row + rows.count; ++r) {
+        for (int64_t i = 0; i < from.size(); ++i) to(r * from.size() + i) = from(i);
+      }
+      return;
+    }
+    if (value.TotalBytes() == 0) return;
+    for (int64_t r = rows.row; r < rows.row + rows.count; ++r) {
+      std::memcpy(RowData(rows.trace, r), value.data(), value.TotalBytes());
+    }
   }
-
-  std::vector<std::string> names_;
-  int64_t row_offset_ = 0;
 };
 
-REGISTER_KERNEL_BUILDER(Name("Fusemin>TraceRows").Device(tensorflow::DEVICE_CPU), TraceRowsOp);
+REGISTER_KERNEL_BUILDER(Name(FUSEMIN_OPS "TraceRows").Device(tensorflow::DEVICE_CPU), TraceRowsCpuOp);
 
 }  // namespace
 }  // namespace fusemin

@@ -127,7 +127,7 @@ def check_variables(variables: list[tf.Variable]) -> None:
     """Checks the variables to minimize with respect to.
 
     Raises:
-      ValueError: there is none, one stands twice, or they are on several devices.
+      ValueError: there is none, or one stands twice.
       TypeError: one is not floating.
     """
     if not variables:
@@ -142,9 +142,3 @@ def check_variables(variables: list[tf.Variable]) -> None:
         if variable.ref() in names:
             raise ValueError(f"`trainable_variables` holds '{variable.name}' twice")
         names[variable.ref()] = variable.name
-    devices = {}
-    for variable in variables:
-        devices.setdefault(variable.device, variable.name)
-    if len(devices) > 1:
-        where = ", ".join(f"'{name}' on {device}" for device, name in devices.items())
-        raise ValueError(f"`trainable_variables` must be on one device, but {where}")

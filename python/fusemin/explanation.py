@@ -8,7 +8,7 @@ import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
-from fusemin import optimizers
+from fusemin import _core, optimizers
 from fusemin.arguments import as_variable_list, check_optimizer, check_variables, unwrap_variable
 from fusemin.fused_optimizer import inner_optimizers, is_fused
 
@@ -22,6 +22,10 @@ class Row(NamedTuple):
       device: where they are; "" if that is left to TensorFlow.
       rule: the fused rule, or None.
       reason: why there is none, or None.
+      kernel: what runs the rule, "CPU" or "CUDA", or None.
+      launches: CUDA kernels that a step launches, or None.
+      num_bytes: what a step reads and writes of variables, slots and gradients, without a trace; None where that is not
+        known.
     """
 
     variables: tuple[str, ...]
@@ -29,6 +33,28 @@ class Row(NamedTuple):
     device: str
     rule: str | None
     reason: str | None
+    kernel: str | None = None
+    launches: int | None = None
+    num_bytes: int | None = None
+
+    @property
+    def update(self) -> str:
+        """What updates the variables, in words."""
+        if self.rule is None:
+            return f"apply_gradients: {self.reason}"
+        words = f"fused, rule '{self.rule}', {self.kernel}"
+        if self.launches is not None:
+            words += f", {self.launches} launch{'es' if self.launches != 1 else ''} a step"
+        if self.num_bytes is not None:
+            words += f", {_readable(self.num_bytes)} a step"
+        return words
+
+
+def _readable(num_bytes: int) -> str:
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if num_bytes >= size:
+            return f"{num_bytes / size:.3g} {unit}"
+    return f"{num_bytes} B"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +80,7 @@ class Explanation:
             shown = ", ".join(row.variables[:3])
             if len(row.variables) > 3:
                 shown += f" and {len(row.variables) - 3} more"
-            update = f"fused, rule '{row.rule}'" if row.rule else f"apply_gradients: {row.reason}"
-            table.add_row(shown, row.dtype, row.device or "-", update)
+            table.add_row(shown, row.dtype, row.device or "-", row.update)
         text = io.StringIO()
         Console(file=text, width=100).print(table)
         return text.getvalue().rstrip()
@@ -97,13 +122,26 @@ def explain(optimizer, variables) -> Explanation:
             reason += f"; its inner {type(inner).__name__}: " + (
                 inner_reason or f"fused, rule '{optimizers.rule_name(inner)}'"
             )
-    groups: dict[tuple[tf.DType, str], list[str]] = {}
+    groups: dict[tuple[tf.DType, str], list[tf.Variable]] = {}
     for variable in variables:
-        groups.setdefault((variable.dtype, variable.device), []).append(variable.name)
+        groups.setdefault((variable.dtype, variable.device), []).append(variable)
+    options = optimizers.find_family(optimizer).step_options(optimizer) if rule else {}
     return Explanation(
         optimizer=type(optimizer).__name__,
         rows=tuple(
-            Row(tuple(names), dtype.name, device.rsplit("/device:", 1)[-1], rule, reason)
-            for (dtype, device), names in groups.items()
+            _row(group, dtype.name, device.rsplit("/device:", 1)[-1], rule, reason, options)
+            for (dtype, device), group in groups.items()
         ),
     )
+
+
+def _row(variables, dtype, device, rule, reason, options) -> Row:
+    names = tuple(v.name for v in variables)
+    if rule is None:
+        return Row(names, dtype, device, rule, reason)
+    kernel = "CUDA" if device.startswith("GPU") else "CPU"
+    launches = num_bytes = None
+    sizes = [v.shape.num_elements() for v in variables]
+    if None not in sizes:
+        launches, num_bytes = _core.cuda.cost(rule, dtype, sizes, options)
+    return Row(names, dtype, device, rule, reason, kernel, launches if kernel == "CUDA" else None, num_bytes)

@@ -11,6 +11,9 @@ from fusemin import _build
 from fusemin.gradients import is_sparse
 from fusemin.optimizers import FusedUpdate
 
+# Where among the hyperparameters the op takes the count of iterations as a value.
+_COUNT_POSITION = -1
+
 
 @dataclasses.dataclass(frozen=True)
 class TraceSource:
@@ -26,12 +29,19 @@ class TraceSource:
 
 
 def _groups(update: FusedUpdate, gradients: Sequence) -> list[tuple[str, list[int]]]:
-    """Rule and indices of the variables that are updated by one op, which is of one rule and one dtype."""
-    groups: dict[tuple[tf.DType, str], list[int]] = {}
+    """Rule and indices of the variables that are updated by one op, which is of one rule, one dtype and one device.
+    Those on the device of the count of iterations are last, so that their op can advance it."""
+    groups: dict[tuple[str, tf.DType, str], list[int]] = {}
     for i, (variable, gradient) in enumerate(zip(update.variables, gradients, strict=True)):
         rule = (update.sparse.rule if is_sparse(gradient) else None) or update.rule
-        groups.setdefault((variable.dtype, rule), []).append(i)
-    return [(rule, group) for (_, rule), group in groups.items()]
+        groups.setdefault((variable.device, variable.dtype, rule), []).append(i)
+    home = None if update.iterations is None else update.iterations.device
+    return [(key[2], groups[key]) for key in sorted(groups, key=lambda key: key[0] == home)]
+
+
+def _as_float(value) -> tf.Tensor:
+    tensor = tf.convert_to_tensor(value)
+    return tensor if tensor.dtype.is_floating else tf.cast(tensor, tf.float64)
 
 
 def _gradient_sums(update: FusedUpdate, values: Sequence[tf.Tensor], groups) -> list[tf.Tensor]:
@@ -76,7 +86,7 @@ def fused_step(
     sums = _gradient_sums(update, values, groups)
     for rule_name, group in groups:
         rule = _build.RULES[rule_name]
-        dtype = update.variables[group[0]].dtype
+        dtype, device = update.variables[group[0]].dtype, update.variables[group[0]].device
         is_last = group is groups[-1][1]
         sparse = [i for i in group if is_sparse(gradients[i])]
         # A group writes its own rows; the loss goes with the last.
@@ -87,19 +97,23 @@ def fused_step(
             value = update.hyperparameters[name]
             constants.append(value if isinstance(value, int | float) else np.nan)
             if isinstance(value, tf.Variable):
-                inputs.append(value.handle)
+                # An op takes no variable of another device, but its value.
+                inputs.append(value.handle if value.device == device else _as_float(value))
                 positions.append(position)
             elif callable(value):
-                tensor = tf.convert_to_tensor(value(dtype))
-                inputs.append(tensor if tensor.dtype.is_floating else tf.cast(tensor, tf.float64))
+                inputs.append(_as_float(value(dtype)))
                 positions.append(position)
+        iterations = [] if update.iterations is None else [update.iterations]
+        if iterations and iterations[0].device != device:
+            inputs.append(_as_float(iterations.pop()))
+            positions.append(_COUNT_POSITION)
         written = _build.ops().fusemin_fused_step(
             params=[update.variables[i].handle for i in group],
             slots=[update.slots[i][k].handle for k in range(len(rule["slots"])) for i in group],
             averages=[around.averages[i].handle for i in group if around.averages],
             accumulators=[around.accumulators[i].handle for i in group if around.accumulators],
             scalars=[scalar.handle for scalar in update.scalars],
-            iterations=[] if update.iterations is None else [update.iterations.handle],
+            iterations=[variable.handle for variable in iterations],
             loss_scale=[variable.handle for variable in around.loss_scale],
             gradients=[values[i] for i in group],
             indices=[gradients[i].indices for i in sparse],
@@ -125,4 +139,6 @@ def fused_step(
         )
         for b, trace in zip(traced, written if traced else [], strict=True):
             traces[b] = trace
+    if update.iterations is not None and not iterations:
+        update.iterations.assign_add(1)
     return traces

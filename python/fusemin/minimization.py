@@ -39,7 +39,7 @@ def minimize(
         left at the first step where it has converged.
       batch_convergence_reduce_fn: function from the bool `Tensor` of the criterion, of the shape of the loss, to a bool
         scalar: whether to stop.
-      trainable_variables: list of `tf.Variable`s or Keras variables, floating and on one device. None for all trainable
+      trainable_variables: list of `tf.Variable`s or Keras variables, floating, on any devices. None for all trainable
         variables that `loss_fn` reads.
       trace_fn: function of a `MinimizeTraceableQuantities` that returns a `Tensor` or a nested structure of them;
         variables in it are read after the update. Or, in the older form, a function `trace_fn(loss, grads, variables)`;
@@ -58,9 +58,9 @@ def minimize(
     Raises:
       TypeError: an argument is of a wrong type, `loss_fn` or `trace_fn` do not return tensors as described, a variable
         is not floating.
-      ValueError: `num_steps` is negative, there is no trainable variable or one stands twice, the variables are on
-        several devices, the loss does not depend on one of them, `optimizer` was built for other variables,
-        `jit_compile` or `return_full_length_trace` is not one of their values.
+      ValueError: `num_steps` is negative, there is no trainable variable or one stands twice, the loss does not
+        depend on one of them, `optimizer` was built for other variables, `jit_compile` or `return_full_length_trace` is
+        none of the values above.
       tf.errors.FailedPreconditionError: a variable is not initialized.
       tf.errors.InvalidArgumentError: with `jit_compile`, XLA cannot compile an op; the message names it.
 

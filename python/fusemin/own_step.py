@@ -31,9 +31,6 @@ def _find_reason(optimizer, gradients: Sequence, variables: Sequence, unwrapped:
         return reason
     if len(set(map(id, unwrapped))) < len(unwrapped):
         return "a variable stands twice"
-    devices = {variable.device for variable in unwrapped}
-    if len(devices) > 1:
-        return f"the variables are on several devices: {', '.join(sorted(devices))}"
     sparse = [v for g, v in zip(gradients, variables, strict=True) if of_gradients.is_sparse(g)]
     return optimizers.find_sparse_reason(optimizer, sparse)
 
@@ -224,7 +221,7 @@ def _build(optimizer, variables, unwrapped) -> str | None:
     except ValueError as error:  # The optimizer has an error of its own for this.
         return str(error)
     optimizers.build(optimizer, list(variables))
-    return None
+    return optimizers.find_placement_reason(optimizers.bind(optimizer, unwrapped))
 
 
 def _orders_side_effects(graph) -> bool:

@@ -66,7 +66,10 @@ class VariableStep:
         self.gradients = [tf.TensorSpec(s, g.dtype) for s, g in zip(shapes, gradients, strict=True)]
         reason = self._fallback_reason(optimizer, gradients)
         if reason is None:
-            self.update = optimizers.bind(optimizer, self._unwrapped())
+            update = optimizers.bind(optimizer, self._unwrapped())
+            reason = optimizers.find_placement_reason(update)
+        if reason is None:
+            self.update = update
             _LOGGER.debug("rule '%s' updates %d variables in one op", self.update.rule, len(self.variables))
         else:
             _LOGGER.debug("%s.apply_gradients does the update: %s", type(optimizer).__name__, reason)

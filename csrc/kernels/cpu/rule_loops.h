@@ -52,16 +52,6 @@ FUSEMIN_HOST_DEVICE V Abs(SeparateSlices<V> x) {
   return x.magnitudes;
 }
 
-// Whether a rule has `Direction` and `Ratio` instead of an `Update` of the parameter.
-template <class R, class = void>
-struct HasTrustRatio {
-  static constexpr bool kValue = false;
-};
-template <class R>
-struct HasTrustRatio<R, decltype(static_cast<void>(R::kTrustRatio))> {
-  static constexpr bool kValue = R::kTrustRatio;
-};
-
 template <class R, class T>
 struct Loops {
   using Value = typename Number<T>::Value;
@@ -243,6 +233,7 @@ constexpr Rule MakeRule() {
           R::kHyperparameters.kSize,
           R::kSlots.kSize,
           R::kScalars.kSize,
+          HasTrustRatio<R>::kValue,
           R::kHyperparameters.text,
           R::kSlots.text,
           R::kScalars.text,

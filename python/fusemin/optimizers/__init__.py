@@ -7,6 +7,7 @@ from fusemin.optimizers.registry import (
     families,
     find_fallback_reason,
     find_family,
+    find_placement_reason,
     find_sparse_reason,
     rule_name,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "families",
     "find_fallback_reason",
     "find_family",
+    "find_placement_reason",
     "find_sparse_reason",
     "rule_name",
 ]

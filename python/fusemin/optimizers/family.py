@@ -146,6 +146,10 @@ class Family(abc.ABC):
     def unsupported_option(self, optimizer, variables: list[tf.Variable]) -> str | None:
         """An option of this instance that the op does not take over for these variables, or None."""
 
+    def step_options(self, optimizer) -> dict[str, float]:
+        """`Surroundings.options`, which no variable is needed for."""
+        return {}
+
     def sparse(self, optimizer, adapter: Adapter) -> SparseUpdate:
         """What becomes of a sparse gradient."""
         return adapter.sparse(self.inner(optimizer))

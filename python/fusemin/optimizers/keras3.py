@@ -94,28 +94,36 @@ class Keras3(Family):
         clips_globally = "global_clipnorm" in clipping_options(inner)
         return dataclasses.replace(adapter.sparse(inner), separate_duplicates=not clips_globally)
 
-    def surroundings(self, optimizer, variables):
+    def step_options(self, optimizer):
         wrapper, optimizer = optimizer, self.inner(optimizer)
-        indices = [optimizer._get_variable_index(v) for v in variables]
         options = clipping_options(optimizer)
-        decays, averages, accumulators = [], [], []
         if optimizer.weight_decay:
             options["weight_decay"] = through_float32(optimizer.weight_decay)
-            decays = [optimizer._use_weight_decay(v) for v in variables]
         if optimizer.use_ema:
             options["ema_momentum"] = optimizer.ema_momentum
             options["ema_starts_at_param"] = 1.0
             if optimizer.ema_overwrite_frequency:
                 options["ema_overwrite_frequency"] = optimizer.ema_overwrite_frequency
-            averages = [_unwrap(optimizer._model_variables_moving_average[i]) for i in indices]
         if optimizer.gradient_accumulation_steps:
             options["gradient_accumulation_steps"] = optimizer.gradient_accumulation_steps
-            accumulators = [_unwrap(optimizer._accumulated_gradients[i]) for i in indices]
         if optimizer.loss_scale_factor is not None:
             options["loss_scale_factor"] = optimizer.loss_scale_factor
-        loss_scale = []
         if wrapper is not optimizer:
             options["dynamic_growth_steps"] = wrapper.dynamic_growth_steps
+        return options
+
+    def surroundings(self, optimizer, variables):
+        options = self.step_options(optimizer)
+        wrapper, optimizer = optimizer, self.inner(optimizer)
+        indices = [optimizer._get_variable_index(v) for v in variables]
+        decays, averages, accumulators, loss_scale = [], [], [], []
+        if optimizer.weight_decay:
+            decays = [optimizer._use_weight_decay(v) for v in variables]
+        if optimizer.use_ema:
+            averages = [_unwrap(optimizer._model_variables_moving_average[i]) for i in indices]
+        if optimizer.gradient_accumulation_steps:
+            accumulators = [_unwrap(optimizer._accumulated_gradients[i]) for i in indices]
+        if wrapper is not optimizer:
             loss_scale = [_unwrap(wrapper.dynamic_scale), _unwrap(wrapper.step_counter)]
         return Surroundings(options, decays, averages, accumulators, loss_scale)
 

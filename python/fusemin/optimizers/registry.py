@@ -6,6 +6,7 @@ import tensorflow as tf
 from tensorflow.python.ops import resource_variable_ops
 
 from fusemin._build import RULES
+from fusemin.arguments import unwrap_variable
 from fusemin.compilation import in_xla
 from fusemin.optimizers.compat_v1 import CompatV1
 from fusemin.optimizers.family import Adapter, Family, FusedUpdate
@@ -71,12 +72,17 @@ def find_fallback_reason(optimizer, variables: list[tf.Variable]) -> str | None:
             return f"variable '{variable.name}' is a {type(variable).__name__}, not a resource variable"
         if variable.dtype not in FUSED_DTYPES:
             return f"variable '{variable.name}' is of {variable.dtype.name}"
-    if len({v.dtype for v in variables}) > 1:
-        if getattr(inner, "global_clipnorm", None):
-            # Stock fails: it has no sum of norms of several dtypes.
-            return "global_clipnorm is over variables of several dtypes"
-        if inner is not optimizer and in_xla():
-            return f"the loss scale of {name} is over variables of several dtypes, and XLA compiles the step"
+    several_dtypes = len({v.dtype for v in variables}) > 1
+    decided_over_all = getattr(inner, "global_clipnorm", None) and "global_clipnorm"
+    if several_dtypes and decided_over_all:
+        # Stock fails: it has no sum of norms of several dtypes.
+        return "global_clipnorm is over variables of several dtypes"
+    if inner is not optimizer:
+        decided_over_all = f"the loss scale of {name}"
+        if several_dtypes and in_xla():
+            return f"{decided_over_all} is over variables of several dtypes, and XLA compiles the step"
+    if decided_over_all and len({(v.dtype, v.device) for v in variables}) > 1 and any(map(_is_on_gpu, variables)):
+        return f"{decided_over_all} is over variables of several dtypes or devices, one of them a GPU"
     return None
 
 
@@ -85,10 +91,34 @@ def find_sparse_reason(optimizer, variables: list) -> str | None:
     sparse; None if it can. The variables are as their user knows them."""
     family = find_family(optimizer)
     for variable in variables:
+        if _is_on_gpu(unwrap_variable(variable)):
+            return f"the gradient of '{variable.name}' is sparse, and it is on a GPU"
         option = family.unsupported_sparse(optimizer, variable)
         if option:
             return f"{type(optimizer).__name__} uses {option}, which stock refuses with a sparse gradient"
     return None
+
+
+def find_placement_reason(update: FusedUpdate) -> str | None:
+    """Why an op cannot have all that a bound optimizer holds of a variable, since it is on several devices, or None."""
+    around = update.surroundings
+    for i, variable in enumerate(update.variables):
+        own = [*update.slots[i], *around.averages[i : i + 1], *around.accumulators[i : i + 1]]
+        for other in (*own, *update.scalars, *around.loss_scale):
+            if other.device != variable.device:
+                return (
+                    f"the optimizer's variable '{other.name}' is on {_short(other.device)}, and '{variable.name}' on "
+                    f"{_short(variable.device)}"
+                )
+    return None
+
+
+def _is_on_gpu(variable: tf.Variable) -> bool:
+    return "/device:GPU:" in variable.device
+
+
+def _short(device: str) -> str:
+    return device.rsplit("/device:", 1)[-1] or "no device"
 
 
 def build(optimizer, variables: list) -> None:

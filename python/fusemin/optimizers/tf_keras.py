@@ -65,18 +65,23 @@ class TfKeras(Family):
     def unsupported_sparse(self, optimizer, variable):
         return None
 
-    def surroundings(self, optimizer, variables):
+    def step_options(self, optimizer):
         options = clipping_options(optimizer)
-        decays, averages = [], []
         if optimizer.weight_decay:
             options["weight_decay"] = through_float32(optimizer.weight_decay)
-            decays = [optimizer._use_weight_decay(v) for v in variables]
         if optimizer.use_ema:
             options["ema_momentum"] = optimizer.ema_momentum
             if optimizer.ema_overwrite_frequency:
                 options["ema_overwrite_frequency"] = optimizer.ema_overwrite_frequency
+        return options
+
+    def surroundings(self, optimizer, variables):
+        decays, averages = [], []
+        if optimizer.weight_decay:
+            decays = [optimizer._use_weight_decay(v) for v in variables]
+        if optimizer.use_ema:
             averages = [self.slot(optimizer, "_model_variables_moving_average", v) for v in variables]
-        return Surroundings(options, decays, averages)
+        return Surroundings(self.step_options(optimizer), decays, averages)
 
     def check_variables(self, optimizer, variables):
         if getattr(optimizer, "_built", False):

@@ -153,8 +153,11 @@ class TfKerasLegacy(Family):
     def unsupported_sparse(self, optimizer, variable):
         return f"a constraint of '{variable.name}'" if constraint(variable) is not None else None
 
+    def step_options(self, optimizer):
+        return clipping_options(optimizer)
+
     def surroundings(self, optimizer, variables):
-        return Surroundings(clipping_options(optimizer))
+        return Surroundings(self.step_options(optimizer))
 
     def check_variables(self, optimizer, variables):
         """Legacy optimizers take new variables at any time."""

@@ -1,0 +1,133 @@
+"""Compiles a .cu file to PTX by NVRTC and to cubins by ptxas, both from PyPI's wheels: no CUDA toolkit.
+
+    python compile_cuda.py UNIT.cu --include CSRC --out FOLDER
+
+writes FOLDER/UNIT.ptx, and for each architecture FOLDER/UNIT.sm_75.cubin and, as FOLDER/UNIT.sm_75.ptxas, what
+`ptxas -v` says of it.
+"""
+
+import argparse
+import ctypes
+import hashlib
+import importlib.util
+import pathlib
+import subprocess
+import sys
+
+# The PTX is for the oldest, and is what devices run that no cubin is for.
+ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
+
+# The kernels' arithmetic is that of the CPU kernels: no contraction of multiply-adds, divisions and roots rounded
+# correctly, denormals kept. Memory is the limit, so nothing would be gained.
+OPTIONS = (
+    f"--gpu-architecture=compute_{ARCHITECTURES[0]}",
+    "--std=c++17",
+    "--fmad=false",
+    "--ftz=false",
+    "--prec-div=true",
+    "--prec-sqrt=true",
+    "--device-as-default-execution-space",
+    # NVRTC has the types and functions of these, and no headers.
+    "--no-source-include",
+)
+STANDARD_HEADERS = {
+    "cstdint": """
+        typedef signed char int8_t;
+        typedef unsigned char uint8_t;
+        typedef short int16_t;
+        typedef unsigned short uint16_t;
+        typedef int int32_t;
+        typedef unsigned int uint32_t;
+        typedef long long int64_t;
+        typedef unsigned long long uint64_t;
+        typedef unsigned long long uintptr_t;
+    """,
+    "cstring": "",
+}
+
+
+def package(name: str) -> pathlib.Path:
+    """The folder of an NVIDIA wheel."""
+    spec = importlib.util.find_spec("nvidia")
+    for folder in spec.submodule_search_locations if spec else ():
+        if (pathlib.Path(folder) / name).is_dir():
+            return pathlib.Path(folder) / name
+    sys.exit(f"the package nvidia-{name.replace('_', '-')}-cu12 is not installed for {sys.executable}")
+
+
+def ptxas() -> str:
+    """The path of ptxas."""
+    return str(package("cuda_nvcc") / "bin" / "ptxas")
+
+
+class Nvrtc:
+    """libnvrtc, with its errors as exceptions."""
+
+    def __init__(self):
+        self._library = ctypes.CDLL(str(package("cuda_nvrtc") / "lib" / "libnvrtc.so.12"))
+        self._library.nvrtcGetErrorString.restype = ctypes.c_char_p
+
+    def _call(self, name, *arguments):
+        code = getattr(self._library, name)(*arguments)
+        if code:
+            raise RuntimeError(f"{name}: {self._library.nvrtcGetErrorString(code).decode()}")
+
+    def _text(self, program, size, text):
+        n = ctypes.c_size_t()
+        self._call(size, program, ctypes.byref(n))
+        buffer = ctypes.create_string_buffer(n.value)
+        self._call(text, program, buffer)
+        return buffer.value.decode()
+
+    def compile(self, source: str, name: str, options) -> str:
+        """The PTX of a source. Exits with the log if it does not compile, or gives a warning."""
+        program = ctypes.c_void_p()
+        headers = [text.encode() for text in STANDARD_HEADERS.values()]
+        names = [header.encode() for header in STANDARD_HEADERS]
+        array = ctypes.c_char_p * len(headers)
+        self._call(
+            "nvrtcCreateProgram",
+            *(ctypes.byref(program), source.encode(), name.encode(), len(headers), array(*headers), array(*names)),
+        )
+        options = [option.encode() for option in options]
+        failed = self._library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
+        log = self._text(program, "nvrtcGetProgramLogSize", "nvrtcGetProgramLog").strip()
+        if failed or log:
+            sys.exit(f"{log}\n{name} was not compiled")
+        return self._text(program, "nvrtcGetPTXSize", "nvrtcGetPTX")
+
+
+def assemble(ptx: pathlib.Path, architecture: int) -> None:
+    """Makes the cubin beside the PTX, and `.ptxas`, what ptxas says of the resources of each kernel. What was made of
+    the same PTX by the same ptxas stays: a header that all units include may change without any of them changing."""
+    cubin, report, made_of = (ptx.with_suffix(f".sm_{architecture}.{kind}") for kind in ("cubin", "ptxas", "made_of"))
+    command = [ptxas(), f"-arch=sm_{architecture}", "-O3", "--verbose", "-o", str(cubin), str(ptx)]
+    version = subprocess.run([ptxas(), "--version"], capture_output=True, check=True).stdout
+    key = hashlib.sha256(ptx.read_bytes() + version + " ".join(command[1:4]).encode()).hexdigest()
+    if cubin.exists() and report.exists() and made_of.exists() and made_of.read_text() == key:
+        cubin.touch()
+        report.touch()
+        return
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}\n{done.stdout}")
+    report.write_text(done.stdout)
+    made_of.write_text(key)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("unit", type=pathlib.Path)
+    parser.add_argument("--include", required=True)
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    arguments = parser.parse_args()
+    stem = arguments.unit.stem
+    options = (*OPTIONS, f"--include-path={arguments.include}")
+    ptx = arguments.out / f"{stem}.ptx"
+    ptx.write_text(Nvrtc().compile(arguments.unit.read_text(), arguments.unit.name, options))
+    for architecture in ARCHITECTURES:
+        assemble(ptx, architecture)
+
+
+if __name__ == "__main__":
+    main()
