@@ -40,22 +40,18 @@ def _rounded(value):
     return value
 
 
+def rows_json(rows: list[Row]) -> list[dict]:
+    """All that was measured of each rival, with median and quartiles."""
+    return [_rounded({**dataclasses.asdict(row), "median": row.median, "quartiles": row.quartiles}) for row in rows]
+
+
 def question_json(question: Question, rows: list[Row]) -> dict:
     """All that was measured."""
     return {
         "title": question.title,
         "method": question.method,
         "summary": question.summarize(rows),
-        "rows": [
-            _rounded(
-                {
-                    **dataclasses.asdict(row),
-                    "median": row.median,
-                    "quartiles": row.quartiles,
-                }
-            )
-            for row in rows
-        ],
+        "rows": rows_json(rows),
     }
 
 

@@ -58,9 +58,9 @@ def minimize(
     Raises:
       TypeError: an argument is of a wrong type, `loss_fn` or `trace_fn` do not return tensors as described, a variable
         is not floating.
-      ValueError: `num_steps` is negative, there is no trainable variable or one stands twice, the loss does not depend
-        on one of them, `optimizer` was built for other variables, `jit_compile` or `return_full_length_trace` is not
-        one of their values.
+      ValueError: `num_steps` is negative, there is no trainable variable or one stands twice, the loss does not
+        depend on one of them, `optimizer` was built for other variables, `jit_compile` or `return_full_length_trace` is
+        none of the values above.
       tf.errors.FailedPreconditionError: a variable is not initialized.
       tf.errors.InvalidArgumentError: with `jit_compile`, XLA cannot compile an op; the message names it.
 

@@ -19,6 +19,7 @@ class DeviceStep:
     NumPy view (interpreter), or anything that `address` takes and `read` turns into an array again.
 
     Attributes:
+      launch: calls what enqueues the step: once, or as often as it likes, or in the capture of a graph.
       after: the arrays that the step leaves, by name, once `run` has returned.
     """
 
@@ -30,6 +31,7 @@ class DeviceStep:
     tickets: object = None
     num_launches: int = 0
     num_bytes: int = 0
+    launch: object = lambda enqueue: enqueue()
     after: dict = field(default_factory=dict)
 
     def run(
@@ -128,6 +130,6 @@ class DeviceStep:
         if self.tickets is None:
             self.tickets = self.place(np.full(cuda.TICKETS_BYTES, 0xFF, np.uint8), 0)
             cuda.zero_tickets(self.stream, self.address(self.tickets))
-        plan.enqueue(self.stream, self.address(scratch), self.address(self.tickets))
+        self.launch(lambda: plan.enqueue(self.stream, self.address(scratch), self.address(self.tickets)))
         self.after = {name: self.read(x) for name, x in results.items()}
         return self.after

@@ -139,9 +139,14 @@ class RowFillParameters(ctypes.Structure):
         return regions
 
 
+def parameters_of(kernel: str):
+    """The structure that a kernel takes."""
+    return RowFillParameters if kernel == "fill_rows" else StepParameters
+
+
 def parse(kernel: str, parameters: bytes):
     """The parameters of a launch of a kernel."""
-    kind = RowFillParameters if kernel == "fill_rows" else StepParameters
+    kind = parameters_of(kernel)
     if len(parameters) != ctypes.sizeof(kind):
         raise ValueError(f"{kernel} takes {len(parameters)} bytes, {kind.__name__} has {ctypes.sizeof(kind)}")
     return kind.from_buffer_copy(parameters)

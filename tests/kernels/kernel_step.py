@@ -161,7 +161,7 @@ def _place(array):
     return np.where(bits & sign != 0, -magnitude, magnitude)
 
 
-def _ulps_of_largest(got, want):
+def ulps_of_largest(got, want):
     """The largest difference of two arrays, in units in the last place of the largest element that is finite."""
     same = _same(got, want)
     if same.all():
@@ -175,7 +175,7 @@ def _ulps_of_largest(got, want):
 def largest_ulps(got, want, rule):
     """The largest difference of two results of `run` or `run_reference`, and the name of the array that has it."""
     assert got.keys() == want.keys()
-    difference = _ulps_of_largest if RULES[rule].has_sums else ulps
+    difference = ulps_of_largest if RULES[rule].has_sums else ulps
     return max((difference(got[name], want[name]), name) for name in got)
 
 

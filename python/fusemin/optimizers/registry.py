@@ -71,13 +71,14 @@ def find_fallback_reason(optimizer, variables: list[tf.Variable]) -> str | None:
             return f"variable '{variable.name}' is a {type(variable).__name__}, not a resource variable"
         if variable.dtype not in FUSED_DTYPES:
             return f"variable '{variable.name}' is of {variable.dtype.name}"
+    several_dtypes = len({v.dtype for v in variables}) > 1
     decided_over_all = getattr(inner, "global_clipnorm", None) and "global_clipnorm"
-    if len({v.dtype for v in variables}) > 1 and decided_over_all:
+    if several_dtypes and decided_over_all:
         # Stock fails: it has no sum of norms of several dtypes.
         return "global_clipnorm is over variables of several dtypes"
     if inner is not optimizer:
         decided_over_all = f"the loss scale of {name}"
-        if len({v.dtype for v in variables}) > 1 and in_xla():
+        if several_dtypes and in_xla():
             return f"{decided_over_all} is over variables of several dtypes, and XLA compiles the step"
     if decided_over_all and len({(v.dtype, v.device) for v in variables}) > 1 and any(map(_is_on_gpu, variables)):
         return f"{decided_over_all} is over variables of several dtypes or devices, one of them a GPU"
