@@ -137,7 +137,6 @@ def test_what_is_not_known_is_refused(statement):
         ".tex .u64 picture;",
         ".visible .entry kernel() .maxclusterrank 2 { ret; }",
         ".visible .entry kernel(.param .u128 x) { ret; }",
-        ".shared .align 4 .b8 fixed[4];",
         ".visible .entry kernel() { ret",
         ".visible .entry kernel() { bra $a; $a: ret; $a: ret; }",
         ".func f() { call f, (); ret; } .visible .entry kernel() { call f, (); ret; }",

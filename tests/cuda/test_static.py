@@ -100,5 +100,17 @@ def test_no_multiply_add_is_contracted(rule, dtype):
         assert not re.search(r"\bfma\.rn\.f32\b", body(rule, dtype, variant))
 
 
+# NVRTC does not give the same PTX for the same source at each build, and ptxas then takes a register more or less.
+REBUILT = 2
+
+
 def test_the_page_has_these_tables():
-    assert with_tables(PAGE.read_text()) == PAGE.read_text(), "run python tests/cuda/cuda_tables.py"
+    written, now = PAGE.read_text(), with_tables(PAGE.read_text())
+    (before, registers), (before_now, registers_now) = (t.split("<!-- registers table -->") for t in (written, now))
+    advice = "run python tests/cuda/cuda_tables.py"
+    assert before_now == before, advice
+    (words, numbers), (words_now, numbers_now) = (
+        (re.split(r"\d+", t), [*map(int, re.findall(r"\d+", t))]) for t in (registers, registers_now)
+    )
+    assert words_now == words, advice
+    assert max(abs(a - b) for a, b in zip(numbers, numbers_now, strict=True)) <= REBUILT, advice
