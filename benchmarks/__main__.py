@@ -76,7 +76,7 @@ def main():
         result["acceptance"] = acceptance.evaluate(result)
         # After each question, so that what was measured is kept if a later one fails.
         if arguments.json:
-            arguments.json.write_text(report.dumps(result))
+            arguments.json.write_text(report.dumps(result), encoding="utf-8")
         if arguments.plots:
             arguments.plots.mkdir(parents=True, exist_ok=True)
             report.save_plot(question, rows, arguments.plots / f"{question.name}.png")

@@ -247,7 +247,7 @@ def main(arguments=None) -> int:
                 "rows": report.rows_json(rows),
             }
             if options.json:
-                options.json.write_text(report.dumps(result))
+                options.json.write_text(report.dumps(result), encoding="utf-8")
     report.CONSOLE.print(report.table(f"On {device}", report.question_cells(rows)))
     report.CONSOLE.print(*summary(rows), "", sep="\n", markup=False, highlight=False)
     return 0

@@ -50,8 +50,8 @@ def main():
     parser.add_argument("results", type=pathlib.Path, help="what `python -m benchmarks --json` wrote")
     parser.add_argument("page", type=pathlib.Path)
     arguments = parser.parse_args()
-    result = json.loads(arguments.results.read_text())
-    arguments.page.write_text(filled(arguments.page.read_text(), result))
+    result = json.loads(arguments.results.read_text(encoding="utf-8"))
+    arguments.page.write_text(filled(arguments.page.read_text(encoding="utf-8"), result), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -66,6 +66,9 @@ class Nvrtc:
     def __init__(self):
         self._library = ctypes.CDLL(str(package("cuda_nvrtc") / "lib" / "libnvrtc.so.12"))
         self._library.nvrtcGetErrorString.restype = ctypes.c_char_p
+        self._use_locale = ctypes.CDLL(None).uselocale
+        self._use_locale.restype = ctypes.c_void_p
+        self._use_locale.argtypes = (ctypes.c_void_p,)
 
     def _call(self, name, *arguments):
         code = getattr(self._library, name)(*arguments)
@@ -90,7 +93,10 @@ class Nvrtc:
             *(ctypes.byref(program), source.encode(), name.encode(), len(headers), array(*headers), array(*names)),
         )
         options = [option.encode() for option in options]
+        # NVRTC leaves the calling thread in the locale "C", where Python takes text for ASCII from then on.
+        locale = self._use_locale(None)
         failed = self._library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
+        self._use_locale(locale)
         log = self._text(program, "nvrtcGetProgramLogSize", "nvrtcGetProgramLog").strip()
         if failed or log:
             sys.exit(f"{log}\n{name} was not compiled")
@@ -104,14 +110,14 @@ def assemble(ptx: pathlib.Path, architecture: int) -> None:
     command = [ptxas(), f"-arch=sm_{architecture}", "-O3", "--verbose", "-o", str(cubin), str(ptx)]
     version = subprocess.run([ptxas(), "--version"], capture_output=True, check=True).stdout
     key = hashlib.sha256(ptx.read_bytes() + version + " ".join(command[1:4]).encode()).hexdigest()
-    if cubin.exists() and report.exists() and made_of.exists() and made_of.read_text() == key:
+    if cubin.exists() and report.exists() and made_of.exists() and made_of.read_text(encoding="utf-8") == key:
         cubin.touch()
         report.touch()
         return
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8")
     if done.returncode:
         sys.exit(f"{' '.join(command)}\n{done.stdout}")
-    report.write_text(done.stdout)
+    report.write_text(done.stdout, encoding="utf-8")
     made_of.write_text(key)
 
 
@@ -124,7 +130,9 @@ def main():
     stem = arguments.unit.stem
     options = (*OPTIONS, f"--include-path={arguments.include}")
     ptx = arguments.out / f"{stem}.ptx"
-    ptx.write_text(Nvrtc().compile(arguments.unit.read_text(), arguments.unit.name, options))
+    ptx.write_text(
+        Nvrtc().compile(arguments.unit.read_text(encoding="utf-8"), arguments.unit.name, options), encoding="utf-8"
+    )
     for architecture in ARCHITECTURES:
         assemble(ptx, architecture)
 

@@ -51,7 +51,7 @@ def smoke(tmp_path_factory):
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-5000:]
-    return folder, json.loads((folder / "all.json").read_text()), done.stdout
+    return folder, json.loads((folder / "all.json").read_text(encoding="utf-8")), done.stdout
 
 
 def test_all_questions_are_answered(smoke):
@@ -104,12 +104,11 @@ def test_a_page_is_filled_from_a_run(smoke, tmp_path):
     folder, result, _ = smoke
     parts = ["machine", "acceptance", *RIVALS]
     page = tmp_path / "page.md"
-    page.write_text(
-        "".join(f"before {part}\n<!-- results: {part} -->\nold\n<!-- end -->\n" for part in parts) + "after\n"
-    )
+    text = "".join(f"before {part}\n<!-- results: {part} -->\nold\n<!-- end -->\n" for part in parts)
+    page.write_text(text + "after\n", encoding="utf-8")
     command = [sys.executable, "-m", "benchmarks.page", str(folder / "all.json"), str(page)]
     subprocess.run(command, cwd=ROOT, check=True)
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     assert "old" not in text
     assert all(f"before {part}\n<!-- results: {part} -->\n" in text for part in parts)
     assert text.endswith("<!-- end -->\nafter\n")
@@ -122,20 +121,20 @@ def test_a_page_is_filled_from_a_run(smoke, tmp_path):
 def test_the_page_is_that_of_the_results():
     from benchmarks.page import filled
 
-    page = PAGE.read_text()
-    assert page == filled(page, json.loads(RESULTS.read_text())), (
+    page = PAGE.read_text(encoding="utf-8")
+    assert page == filled(page, json.loads(RESULTS.read_text(encoding="utf-8"))), (
         "run `python -m benchmarks.page docs/performance.json docs/performance.md`"
     )
 
 
 def test_plots_of_the_page_are_there():
     for name in RIVALS:
-        assert f"({name}.png)" in PAGE.read_text()
+        assert f"({name}.png)" in PAGE.read_text(encoding="utf-8")
         assert (ROOT / f"docs/{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_results_of_the_page_are_of_a_full_run():
-    results = json.loads(RESULTS.read_text())
+    results = json.loads(RESULTS.read_text(encoding="utf-8"))
     assert results["size"] == "full"
     assert results["questions"].keys() == RIVALS.keys()
     from benchmarks.acceptance import evaluate

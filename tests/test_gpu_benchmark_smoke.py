@@ -25,7 +25,7 @@ def test_without_a_gpu_nothing_is_measured(tmp_path):
 
 def test_all_of_it_runs_on_the_cpu_device(tmp_path):
     printed = _run("--cpu", "--smoke", "--json", str(tmp_path / "gpu.json"))
-    result = json.loads((tmp_path / "gpu.json").read_text())
+    result = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
     assert result["device"] == "CPU:0"
     assert result["size"] == "smoke"
     adams = ["keras Adam", "tf_keras legacy Adam"]

@@ -9,7 +9,7 @@ import pytest
 
 from fusemin.optimizers.support_table import support_table
 
-README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
+README = (pathlib.Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_table_is_that_of_the_registry():

@@ -212,7 +212,7 @@ def compile_rule(csrc: pathlib.Path, rule: str, common: bool) -> str:
         for kind, around in (("plain", "false"), ("around", "true"))
     ]
     if common:
-        text = (csrc / "kernels/cuda/common.cu").read_text()
+        text = (csrc / "kernels/cuda/common.cu").read_text(encoding="utf-8")
         source.append(text.split("FUSEMIN_SUM_KERNEL(float64")[0])
     options = (*_compiler().OPTIONS, f"--include-path={csrc}")
     return _compiler().Nvrtc().compile("".join(source), f"{rule}.cu", options)
@@ -222,8 +222,8 @@ def patched(folder: pathlib.Path, mutant: Mutant) -> pathlib.Path:
     """A copy of csrc with the bug."""
     copy = folder / "csrc"
     shutil.copytree(CSRC, copy)
-    text = (copy / mutant.file).read_text()
+    text = (copy / mutant.file).read_text(encoding="utf-8")
     if text.count(mutant.old) != 1:
         raise ValueError(f"{mutant.file} has {mutant.old!r} {text.count(mutant.old)} times: the mutant is out of date")
-    (copy / mutant.file).write_text(text.replace(mutant.old, mutant.new))
+    (copy / mutant.file).write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
     return copy

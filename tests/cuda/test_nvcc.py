@@ -15,9 +15,9 @@ KERNELS = _core.cuda.kernels()
 def source_of(unit):
     """The text of a .cu file, as the build makes it."""
     if unit == "common":
-        return (SOURCE / "kernels/cuda/common.cu").read_text()
+        return (SOURCE / "kernels/cuda/common.cu").read_text(encoding="utf-8")
     count = sum(of == unit for of, _ in KERNELS.values())
-    text = (SOURCE / "kernels/cuda/rule_unit.cu.in").read_text()
+    text = (SOURCE / "kernels/cuda/rule_unit.cu.in").read_text(encoding="utf-8")
     kernels = "".join(f"FUSEMIN_RULE_KERNELS({unit}, {index})\n" for index in range(count))
     return text.replace("@RULE@", unit).replace("@NUM_RULES@", str(count)).replace("@RULE_KERNELS@", kernels)
 
@@ -30,4 +30,4 @@ def test_compiles_without_a_warning(unit, tmp_path):
     command += ["-o", tmp_path / "unit.ptx"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600)
     assert done.returncode == 0, done.stdout
-    assert ".entry" in (tmp_path / "unit.ptx").read_text()
+    assert ".entry" in (tmp_path / "unit.ptx").read_text(encoding="utf-8")

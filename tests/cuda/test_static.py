@@ -105,7 +105,7 @@ REBUILT = 2
 
 
 def test_the_page_has_these_tables():
-    written, now = PAGE.read_text(), with_tables(PAGE.read_text())
+    written, now = PAGE.read_text(encoding="utf-8"), with_tables(PAGE.read_text(encoding="utf-8"))
     (before, registers), (before_now, registers_now) = (t.split("<!-- registers table -->") for t in (written, now))
     advice = "run python tests/cuda/cuda_tables.py"
     assert before_now == before, advice
