@@ -12,9 +12,11 @@ from fusemin.traceable import MinimizeTraceableQuantities
 
 # An iteration of a while loop costs TensorFlow about as much as ten small ops (measured: 2.2 us against 0.25 us an op
 # on the machine of docs/design.md). Where a step has few ops, four steps go into one iteration; with more ops the
-# gain is lost in the noise, and the graph takes longer to build.
+# gain is lost in the noise, and the graph takes longer to build: four steps of a loss of a few ops take 15 ms more than
+# one, which a loop that runs once must be long to win back.
 STEPS_PER_ITERATION = 4
 MAX_OPS_OF_SMALL_STEP = 64
+MIN_STEPS_OF_ONE_RUN = 5000
 
 
 class Options(NamedTuple):
@@ -89,7 +91,7 @@ def _converge(criterion, index, result, spec, state):
     return has_converged, state
 
 
-def run_loop(step, num_steps, seed, trace_fn, options: Options):
+def run_loop(step, num_steps, seed, trace_fn, options: Options, once=False):
     """Runs up to `num_steps` steps.
 
     Args:
@@ -98,6 +100,7 @@ def run_loop(step, num_steps, seed, trace_fn, options: Options):
       seed: int32 tensor of shape [2], or None.
       trace_fn: function of the traceable quantities.
       options: see Options.
+      once: whether what is built will run once only.
 
     Returns:
       `(state, trace)`: what the step carries, after the last step, and the trace.
@@ -164,6 +167,7 @@ def run_loop(step, num_steps, seed, trace_fn, options: Options):
 
     carry, dynamic = initial, tf.is_tensor(num_steps)
     small = step.num_ops() <= MAX_OPS_OF_SMALL_STEP and criterion is None and not xla
+    small = small and not (once and num_steps < MIN_STEPS_OF_ONE_RUN)
     if small and not dynamic:
         # The steps that do not fill an iteration need no loop, which would take longer to build than they.
         rest = num_steps % STEPS_PER_ITERATION
@@ -178,7 +182,7 @@ def run_loop(step, num_steps, seed, trace_fn, options: Options):
         carry = iterate(carry, 1)
 
     written, derived = carry.written, carry.derived
-    if criterion is not None and (tf.is_tensor(num_steps) or num_steps > 0):
+    if criterion is not None and (dynamic or num_steps > 0):
         finish = _fill if options.return_full_length_trace else _truncate
         written, derived = finish(written, carry.step), finish(derived, carry.step)
     return carry.state, plan.pack(written, derived)

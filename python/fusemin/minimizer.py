@@ -152,8 +152,9 @@ class _Program:
     options: Options
     jit_compile: bool | str
     name: str
-    # By whether seeds are used: the step and the loop on it, traced outside of every graph.
-    traces: dict[bool, tuple[VariableStep, Any]] = dataclasses.field(default_factory=dict)
+    # By whether seeds are used, and by `num_steps` if the loop is for one number only: the step and the loop on it,
+    # traced outside of every graph.
+    traces: dict[tuple[bool, int | None], tuple[VariableStep, Any]] = dataclasses.field(default_factory=dict)
     # Held while tracing: one thread traces, those that call at the same time wait for it.
     lock: Any = dataclasses.field(default_factory=threading.RLock)
 
@@ -166,18 +167,20 @@ class _Program:
         return VariableStep(self.loss_fn, self.optimizer, self.trainable_variables, use_seed, eager, compile_loss)
 
     def traced(self, use_seed, num_steps=None):
-        """The step, and the loop as a concrete function of a seed, and of `num_steps` first if that is not given."""
+        """The step, and the loop as a concrete function of a seed, and of `num_steps` first if that is not given; if it
+        is given, the loop is for one run."""
         with self.lock:
-            if use_seed not in self.traces:
+            key = use_seed, num_steps
+            if key not in self.traces:
                 # The step first and by itself: `loss_fn` may create variables in it, but could not in the loop.
                 step = self.make_step(use_seed)
                 seed = tf.TensorSpec([2], tf.int32) if use_seed else None
                 if num_steps is None:
                     loop = graphs.trace(lambda n, seed: self.run(step, n, seed), tf.TensorSpec([], tf.int32), seed)
                 else:
-                    loop = graphs.trace(lambda seed: self.run(step, num_steps, seed), seed)
-                self.traces[use_seed] = (step, loop)
-            return self.traces[use_seed]
+                    loop = graphs.trace(lambda seed: self.run(step, num_steps, seed, once=True), seed)
+                self.traces[key] = (step, loop)
+            return self.traces[key]
 
     def release(self):
         """Frees all graphs; the program cannot run again."""
@@ -185,10 +188,10 @@ class _Program:
             step.release()
             graphs.release(loop)
 
-    def run(self, step, num_steps, seed):
+    def run(self, step, num_steps, seed, once=False):
         with tf.name_scope(self.name):
             trace_fn = normalize_trace_fn(self.trace_fn, step.variables)
-            return run_loop(step, num_steps, seed, trace_fn, self.options)[1]
+            return run_loop(step, num_steps, seed, trace_fn, self.options, once)[1]
 
     def inline_run(self, num_steps, seed):
         """The loop in the graph that is being built."""

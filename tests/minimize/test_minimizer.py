@@ -1,5 +1,6 @@
 """`Minimizer`: traced once, run many times from the state at hand; and what is left of a `minimize` call."""
 
+import itertools
 import os
 import traceback
 
@@ -20,6 +21,7 @@ from minimize_runs import (
 )
 
 import fusemin
+from fusemin.loop import MIN_STEPS_OF_ONE_RUN, STEPS_PER_ITERATION
 
 RTOL = 1e-12
 
@@ -129,11 +131,27 @@ def test_a_run_continues_where_the_one_before_ended(optimizer, minimize_in):
     assert_same(joined, whole, rtol=RTOL)
 
 
-@pytest.mark.parametrize("num_steps", range(10))
-def test_a_call_of_minimize_is_a_run(num_steps):
-    # `minimize` builds its loop for the number of steps that it knows: see loop.STEPS_PER_ITERATION.
+@pytest.mark.parametrize(
+    ("num_steps", "minimize_in"),
+    # `minimize` builds its loop for the number of steps that it knows, in eager mode otherwise if it is small: see
+    # `fusemin.loop`.
+    [*itertools.product(range(10), ["a function", "eager mode"])]
+    + [(MIN_STEPS_OF_ONE_RUN + more, "eager mode") for more in (-1, *range(STEPS_PER_ITERATION))],
+)
+def test_a_call_of_minimize_is_a_run(num_steps, minimize_in):
     run = Counted.make(OPTIMIZERS["fused"]).minimizer()
-    assert_same(to_numpy(Problem.make(OPTIMIZERS["fused"]).minimize(num_steps)), to_numpy(run(num_steps)), rtol=RTOL)
+    minimize = Problem.make(OPTIMIZERS["fused"]).minimize
+    if minimize_in == "a function":
+        minimize = tf.function(minimize, autograph=False)
+    assert_same(to_numpy(minimize(num_steps)), to_numpy(run(num_steps)), rtol=RTOL)
+
+
+def test_runs_of_loops_for_one_number_of_steps():
+    """Each number has a loop of its own, and a call has another."""
+    minimizer = Counted.make().minimizer(trace_fn=lambda q: q.loss)
+    losses, _, _ = gradient_descent_run(2 + 3 + 4 + 2)
+    runs = [minimizer.run_once(2), minimizer.run_once(3), minimizer(4), minimizer.run_once(2)]
+    assert_same(np.concatenate(runs), losses, rtol=RTOL)
 
 
 def test_a_run_starts_from_what_was_assigned():
