@@ -16,6 +16,9 @@ constexpr double kOff = StepOptions::kOff;
 // Variables of one shape that share a loop. More make longer loops, which the compiler takes ever more time over.
 constexpr size_t kMaxVariablesOfLoop = 8;
 
+// Larger variables share none: their update can then run beside the rest of the backward pass.
+constexpr int64_t kMaxElementsOfSharedLoop = 1024;
+
 // Fewer elements are no loop: results stay in registers where they are not stored for another fusion to load.
 constexpr int64_t kMinElementsOfLoop = 8;
 
@@ -224,10 +227,12 @@ class Step {
     const size_t results_of_one = 1 + a_.rule->num_slots + a_.has_averages + a_.has_accumulators;
     for (SegmentValues& segment : after_.segments) {
       TF_ASSIGN_OR_RETURN(const xla::Shape shape, builder_->GetShape(segment.param.op));
-      if (xla::ShapeUtil::ElementsIn(shape) < kMinElementsOfLoop) continue;
+      const int64_t elements = xla::ShapeUtil::ElementsIn(shape);
+      if (elements < kMinElementsOfLoop) continue;
       std::vector<Value*>& results = by_shape[{shape.dimensions().begin(), shape.dimensions().end()}];
       ForEach([&](auto member) { results.push_back(&member(segment)); });
-      if (results.size() >= kMaxVariablesOfLoop * results_of_one) TF_RETURN_IF_ERROR(fuse(&results));
+      const size_t most = elements > kMaxElementsOfSharedLoop ? 1 : kMaxVariablesOfLoop;
+      if (results.size() >= most * results_of_one) TF_RETURN_IF_ERROR(fuse(&results));
     }
     for (auto& [shape, results] : by_shape) TF_RETURN_IF_ERROR(fuse(&results));
     return absl::OkStatus();

@@ -1,4 +1,4 @@
-"""The optimization loop: one `tf.while_loop`, from step 0, that stops at convergence."""
+"""The optimization loop: `tf.while_loop`s, from step 0, that stop at convergence."""
 
 import functools
 from typing import Any, NamedTuple
@@ -9,6 +9,7 @@ from fusemin import graphs, seeds
 from fusemin.compilation import in_xla
 from fusemin.trace_plan import TracePlan, allocate, trace_shape, write_rows
 from fusemin.traceable import MinimizeTraceableQuantities
+from fusemin.xla_chunks import rows_of_chunk
 
 # An iteration of a while loop costs TensorFlow about as much as ten small ops (measured: 2.2 us against 0.25 us an op
 # on the machine of docs/design.md). Where a step has few ops, four steps go into one iteration; with more ops the
@@ -91,6 +92,119 @@ def _converge(criterion, index, result, spec, state):
     return has_converged, state
 
 
+class _Loop:
+    """What `run_loop` builds its loops of. All counts of steps start at 0, also where a loop starts later."""
+
+    def __init__(self, step, seed, trace_fn, options: Options):
+        self._step, self._seed, self._trace_fn, self._options = step, seed, trace_fn, options
+        self.criterion, self._use_seed = options.convergence_criterion, seed is not None
+        self.plan, self._criterion_spec = _probe(step, trace_fn, self.criterion, self._use_seed)
+
+    def start(self) -> _Carry:
+        """The loop variables before the first step, without buffers."""
+        return _Carry(
+            step=tf.constant(0),
+            state=self._step.initial_state,
+            written=[],
+            derived=[],
+            seed=self._seed if self._use_seed else (),
+            done=tf.constant(False) if self.criterion is not None else (),
+            criterion_state=tf.nest.map_structure(
+                lambda s: tf.zeros([] if s.shape.rank is None else [d or 0 for d in s.shape], s.dtype),
+                self._criterion_spec,
+            ),
+        )
+
+    def with_buffers(self, carry: _Carry, num_rows, zero: bool) -> _Carry:
+        """With traces of this number of rows, for steps to write into."""
+        written, derived = (
+            [allocate(spec, num_rows, zero) for spec in specs]
+            for specs in (self.plan.source_specs, self.plan.derived_specs)
+        )
+        return carry._replace(written=written, derived=derived)
+
+    def take_step(self, carry: _Carry, offset=0, first_row=None) -> _Carry:
+        """One step, the `offset`th after the count; its row is counted from `first_row`, the step of row 0."""
+        step_seed, next_seed = seeds.split_seed(carry.seed) if self._use_seed else (None, ())
+        criterion, plan, options = self.criterion, self.plan, self._options
+        row = carry.step if first_row is None else carry.step - first_row
+        needs_parameters = bool(plan.derived_specs) or criterion is not None
+        result = self._step(carry.state, step_seed, plan.sources, carry.written, row, offset, needs_parameters)
+        index = carry.step + offset if offset else carry.step
+        has_converged, done, criterion_state = tf.zeros(tf.shape(result.loss), tf.bool), (), ()
+        if criterion is not None:
+            has_converged, criterion_state = _converge(
+                criterion, index, result, self._criterion_spec, carry.criterion_state
+            )
+            done = tf.reshape(options.batch_convergence_reduce_fn(has_converged), [])
+        derived = carry.derived
+        if plan.derived_specs:
+            quantities = MinimizeTraceableQuantities(
+                step=index,
+                loss=result.loss,
+                gradients=result.gradients,
+                parameters=result.parameters,
+                has_converged=has_converged,
+                convergence_criterion_state=criterion_state,
+                optimizer_state=result.optimizer_state,
+                seed=next_seed if self._use_seed else tf.constant(-1),
+            )
+            derived = write_rows(derived, plan.derived(self._trace_fn(quantities)), row, row_offset=offset)
+        return _Carry(carry.step, result.state, result.buffers, list(derived), next_seed, done, criterion_state)
+
+    def take_steps(self, carry: _Carry, end, steps_per_iteration=1, first_row=None) -> _Carry:
+        """Steps, so many in an iteration of a loop, as long as all of them come before `end`."""
+
+        def body(carry):
+            for offset in range(steps_per_iteration):
+                carry = self.take_step(carry, offset, first_row)
+            return carry._replace(step=carry.step + steps_per_iteration)
+
+        # Not in the loop: there it would be computed again at each iteration.
+        return self._while(carry, end - (steps_per_iteration - 1), body)
+
+    def take_chunks(self, carry: _Carry, end: int, rows: int) -> _Carry:
+        """Steps until `end`, so many in a loop with buffers of its own, which a loop around it gathers. See
+        `fusemin.xla_chunks`."""
+        first, remaining = carry.step, end - tf.get_static_value(carry.step)
+        plan, num_chunks = self.plan, -(-remaining // rows)
+        specs = [plan.source_specs, plan.derived_specs]
+
+        def body(outer):
+            inner = self.with_buffers(outer, rows, zero=True)
+            inner = self.take_steps(inner, tf.minimum(outer.step + rows, end), first_row=outer.step)
+            chunk = (outer.step - first) // rows
+            return inner._replace(
+                written=write_rows(outer.written, inner.written, chunk),
+                derived=write_rows(outer.derived, inner.derived, chunk),
+            )
+
+        chunks = [[tf.zeros([num_chunks, rows, *s.shape], s.dtype) for s in kind] for kind in specs]
+        carry = self._while(carry._replace(written=chunks[0], derived=chunks[1]), end, body)
+        written, derived = (
+            [tf.reshape(b, [-1, *b.shape[2:]])[:remaining] for b in buffers]
+            for buffers in (carry.written, carry.derived)
+        )
+        return carry._replace(written=written, derived=derived)
+
+    def _while(self, carry: _Carry, end, body) -> _Carry:
+        """`body` as long as a step before `end` is to be taken, and not all has converged."""
+
+        def unfinished(*carry):
+            carry = _Carry(*carry)
+            more = carry.step < end
+            return more if self.criterion is None else more & ~carry.done
+
+        invariants = tf.nest.map_structure(lambda t: t.shape, carry)
+        invariants = invariants._replace(
+            derived=[trace_shape(b, s) for b, s in zip(carry.derived, self.plan.derived_specs, strict=True)],
+            criterion_state=tf.nest.map_structure(lambda s: s.shape, self._criterion_spec),
+        )
+        return _Carry(
+            *tf.while_loop(unfinished, lambda *flat: body(_Carry(*flat)), carry, invariants, parallel_iterations=1)
+        )
+
+
 def run_loop(step, num_steps, seed, trace_fn, options: Options, once=False):
     """Runs up to `num_steps` steps.
 
@@ -105,87 +219,61 @@ def run_loop(step, num_steps, seed, trace_fn, options: Options, once=False):
     Returns:
       `(state, trace)`: what the step carries, after the last step, and the trace.
     """
-    criterion, use_seed, xla = options.convergence_criterion, seed is not None, in_xla()
-    plan, criterion_spec = _probe(step, trace_fn, criterion, use_seed)
-    initial = _Carry(
-        step=tf.constant(0),
-        state=step.initial_state,
-        written=[allocate(spec, num_steps, xla) for spec in plan.source_specs],
-        derived=[allocate(spec, num_steps, xla) for spec in plan.derived_specs],
-        seed=seed if use_seed else (),
-        done=tf.constant(False) if criterion is not None else (),
-        criterion_state=tf.nest.map_structure(
-            lambda s: tf.zeros([] if s.shape.rank is None else [d or 0 for d in s.shape], s.dtype), criterion_spec
-        ),
-    )
-    needs_parameters = bool(plan.derived_specs) or criterion is not None
+    loop = _Loop(step, seed, trace_fn, options)
+    if in_xla():
+        carry = _take_all_in_xla(loop, step, num_steps, seed is not None)
+    else:
+        carry = _take_all(loop, step, num_steps, once)
+    written, derived = carry.written, carry.derived
+    if loop.criterion is not None and (tf.is_tensor(num_steps) or num_steps > 0):
+        finish = _fill if options.return_full_length_trace else _truncate
+        written, derived = finish(written, carry.step), finish(derived, carry.step)
+    return carry.state, loop.plan.pack(written, derived)
 
-    def one_step(carry: _Carry, offset: int) -> _Carry:
-        step_seed, next_seed = seeds.split_seed(carry.seed) if use_seed else (None, ())
-        result = step(carry.state, step_seed, plan.sources, carry.written, carry.step, offset, needs_parameters)
-        index = carry.step + offset if offset else carry.step
-        has_converged, done, criterion_state = tf.zeros(tf.shape(result.loss), tf.bool), (), ()
-        if criterion is not None:
-            has_converged, criterion_state = _converge(criterion, index, result, criterion_spec, carry.criterion_state)
-            done = tf.reshape(options.batch_convergence_reduce_fn(has_converged), [])
-        derived = carry.derived
-        if plan.derived_specs:
-            quantities = MinimizeTraceableQuantities(
-                step=index,
-                loss=result.loss,
-                gradients=result.gradients,
-                parameters=result.parameters,
-                has_converged=has_converged,
-                convergence_criterion_state=criterion_state,
-                optimizer_state=result.optimizer_state,
-                seed=next_seed if use_seed else tf.constant(-1),
-            )
-            derived = write_rows(derived, plan.derived(trace_fn(quantities)), carry.step, row_offset=offset)
-        return _Carry(carry.step, result.state, result.buffers, list(derived), next_seed, done, criterion_state)
 
-    def iterate(carry: _Carry, steps_per_iteration: int) -> _Carry:
-        def body(*carry):
-            carry = _Carry(*carry)
-            for offset in range(steps_per_iteration):
-                carry = one_step(carry, offset)
-            return carry._replace(step=carry.step + steps_per_iteration)
-
-        # Outside of the loop: inside it would be computed again at each iteration.
-        end = num_steps - (steps_per_iteration - 1)
-
-        def unfinished(*carry):
-            carry = _Carry(*carry)
-            more = carry.step < end
-            return more if criterion is None else more & ~carry.done
-
-        invariants = tf.nest.map_structure(lambda t: t.shape, carry)
-        invariants = invariants._replace(
-            derived=[trace_shape(b, s) for b, s in zip(carry.derived, plan.derived_specs, strict=True)],
-            criterion_state=tf.nest.map_structure(lambda s: s.shape, criterion_spec),
-        )
-        return _Carry(*tf.while_loop(unfinished, body, carry, invariants, parallel_iterations=1))
-
-    carry, dynamic = initial, tf.is_tensor(num_steps)
-    small = step.num_ops() <= MAX_OPS_OF_SMALL_STEP and criterion is None and not xla
+def _take_all(loop: _Loop, step, num_steps, once: bool) -> _Carry:
+    """All steps, as TensorFlow's executor takes them fastest."""
+    carry, dynamic = loop.with_buffers(loop.start(), num_steps, zero=False), tf.is_tensor(num_steps)
+    small = step.num_ops() <= MAX_OPS_OF_SMALL_STEP and loop.criterion is None
     small = small and not (once and num_steps < MIN_STEPS_OF_ONE_RUN)
     if small and not dynamic:
         # The steps that do not fill an iteration need no loop, which would take longer to build than they.
         rest = num_steps % STEPS_PER_ITERATION
         for offset in range(rest):
-            carry = one_step(carry, offset)
+            carry = loop.take_step(carry, offset)
         if rest:
             carry = carry._replace(step=tf.constant(rest))
     if small and (dynamic or num_steps >= STEPS_PER_ITERATION):
-        carry = iterate(carry, STEPS_PER_ITERATION)
-    # XLA compiles a loop that takes no step too, and refuses to write rows into nothing.
-    if dynamic or (num_steps > 0 and not small):
-        carry = iterate(carry, 1)
+        carry = loop.take_steps(carry, num_steps, STEPS_PER_ITERATION)
+    if dynamic or not small:
+        carry = loop.take_steps(carry, num_steps)
+    return carry
 
-    written, derived = carry.written, carry.derived
-    if criterion is not None and (dynamic or num_steps > 0):
-        finish = _fill if options.return_full_length_trace else _truncate
-        written, derived = finish(written, carry.step), finish(derived, carry.step)
-    return carry.state, plan.pack(written, derived)
+
+def _take_all_in_xla(loop: _Loop, step, num_steps, use_seed: bool) -> _Carry:
+    """All steps, as programs of XLA take them fastest."""
+    carry = loop.start()
+    # XLA compiles a loop that takes no step too, and refuses to write rows into nothing.
+    if not tf.is_tensor(num_steps) and num_steps == 0:
+        return loop.with_buffers(carry, 0, zero=True)
+    dynamic, first = tf.is_tensor(num_steps), int(use_seed)
+    rows = None if dynamic else rows_of_chunk(step, loop.plan, num_steps - first)
+    carry = loop.with_buffers(carry, num_steps if rows is None else first, zero=True)
+    if use_seed and not dynamic:
+        # By itself, before the loop. XLA has a function for the random numbers of a shape, and fuses it into what uses
+        # them, and computes each number many times, unless there are two calls of it.
+        carry = loop.take_step(carry)._replace(step=tf.constant(1))
+    if rows is None:
+        return loop.take_steps(carry, num_steps)
+    before = carry.written, carry.derived
+    carry = loop.take_chunks(carry, num_steps, rows)
+    if not use_seed:
+        return carry
+    written, derived = (
+        [tf.concat(parts, 0) for parts in zip(*buffers, strict=True)]
+        for buffers in zip(before, (carry.written, carry.derived), strict=True)
+    )
+    return carry._replace(written=written, derived=derived)
 
 
 def _fill(buffers, num_taken):

@@ -116,6 +116,9 @@ def allocate(spec: tf.TensorSpec, num_steps, zero: bool) -> tf.Tensor:
 
 def trace_shape(buffer: tf.Tensor, spec: tf.TensorSpec) -> tf.TensorShape:
     """The static shape of a trace while the loop runs."""
+    if spec.shape.is_fully_defined():
+        return buffer.shape
+    # The buffer has no such shape before the first row is written.
     return tf.TensorShape([buffer.shape[0]]).concatenate(spec.shape)
 
 
