@@ -44,7 +44,7 @@ class Rival:
     """
 
     name: str
-    group: Literal["fusemin", "stock", "fusemin, jit", "stock, jit", "loss", "other", "other, jit"]
+    group: Literal["fusemin", "stock", "fusemin, jit", "stock, jit", "loss", "loss, jit", "other", "other, jit"]
     library: str
     build: Callable
     needs: tuple[str, ...] = ()
@@ -165,13 +165,13 @@ def _minimize(library, family, problem, learning_rate, num_steps, jit_compile=Fa
     return _tf_fit(run, variables, optimizer)
 
 
-def _tape_loop(problem, num_steps, variables, apply):
+def _tape_loop(problem, num_steps, variables, apply, jit_compile=None):
     """A loop as one writes it by hand, in a `tf.function`; `apply` is given the gradients of a step."""
     import tensorflow as tf
 
     loss_of = problem.bind(tf_math())
 
-    @functools.partial(tf.function, autograph=False)
+    @functools.partial(tf.function, autograph=False, jit_compile=jit_compile)
     def run(seed):
         def body(step, losses):
             seeds = [tf.random.experimental.stateless_fold_in(seed, step)] if problem.seeded else []
@@ -220,6 +220,18 @@ def _loss_alone(problem, learning_rate, num_steps) -> Fit:
     variables = tf_variables(problem)
     sinks = make_sinks(variables)
     return _tf_fit(_tape_loop(problem, num_steps, variables, functools.partial(keep, sinks=sinks)), variables)
+
+
+def _loss_alone_jit(problem, learning_rate, num_steps) -> Fit:
+    del learning_rate
+    variables = tf_variables(problem)
+
+    def replace(gradients):
+        # XLA would compute once for all steps what only depends on variables that stay.
+        for variable, gradient in zip(variables, gradients, strict=True):
+            variable.assign(gradient, read_value=False)
+
+    return _tf_fit(_tape_loop(problem, num_steps, variables, replace, jit_compile=True), variables)
 
 
 def _torch(problem, learning_rate, num_steps, **options) -> Fit:
@@ -323,6 +335,7 @@ RIVALS = {
         _tape_rival("GradientTape loop, keras Adam", lambda optimizer: optimizer),
         _tape_rival("GradientTape loop, fuse(keras Adam)", fused),
         Rival("loss and gradient alone", "loss", "tensorflow", _loss_alone),
+        Rival("loss and gradient alone, jit", "loss, jit", "tensorflow", _loss_alone_jit),
         Rival("torch loop, fused", "other", "torch", functools.partial(_torch, fused=True), ("torch",)),
         Rival("torch loop, foreach", "other", "torch", functools.partial(_torch, foreach=True), ("torch",)),
         Rival("jax + optax, scan, jit", "other, jit", "jax", _jax, ("jax", "optax")),

@@ -14,7 +14,6 @@ target_sources(fusemin_ops PRIVATE
   csrc/xla/hlo_step.cc
   csrc/xla/kernel_call.cc
   csrc/xla/kernel_call_handler.cc
-  csrc/xla/loop_fusion.cc
   csrc/xla/registration.cc
   csrc/xla/trace_row.cc
   csrc/xla/trace_rows_op.cc

@@ -2,7 +2,8 @@
 
 The times of steps are taken as in the question "steps"; runs have more steps, since the call itself counts here. The
 fastest stock TFP is the compiled one with the smallest median of the row. "fusemin, keras Adam" without "jit" is
-the default mode, for comparison. How long compiling takes is the question "first_call".
+the default mode, for comparison. "loss and gradient alone, jit" does no update: the gradient takes the place of the
+variable. How long compiling takes is the question "first_call".
 
 "early exit": a fit of 50 variables of 100 whose convergence criterion says at step 35 of at most 100,000 that
 it has converged, beside one of 50 steps, both compiled, with the trace of the losses.
@@ -27,10 +28,12 @@ RIVALS = {
     "fusemin, keras Adam",
     "fusemin, keras Adam, jit",
     "fusemin, tf_keras legacy Adam, jit",
+    "fusemin, tf.compat.v1 Adam, jit",
     "tfp, keras Adam, jit",
     "tfp, tf_keras legacy Adam, jit",
     "tfp, tf.compat.v1 Adam, jit",
     JAX,
+    "loss and gradient alone, jit",
 }
 # Of each workload: how many steps a run has in default mode, and compiled.
 WORKLOADS = [

@@ -21,8 +21,8 @@ using ::tensorflow::DataType;
 using ::tensorflow::TensorShape;
 using ::tensorflow::XlaOpKernelContext;
 
-// Below this many bytes moved by the update, HLO is faster.
-constexpr int64_t kMinBytesOfKernelCall = 512 * 1024;
+// Below this many bytes that the update moves for a variable, on average, HLO is faster.
+constexpr int64_t kMinBytesOfKernelCall = 384 * 1024;
 
 // Below this many bytes a copy of the parameters is nothing beside the chain of operations that the order makes longer.
 constexpr int64_t kMinBytesToOrder = 4096;
@@ -199,12 +199,13 @@ class FusedStepOp : public tensorflow::XlaOpKernel {
     return absl::OkStatus();
   }
 
-  // Whether the step is a call of csrc/kernels. XLA fuses HLO with the gradient, which spares memory traffic, but into
-  // a loop for each result; the kernels have one loop for all of them.
+  // Whether the step, which moves so many bytes, is a call of csrc/kernels. XLA fuses HLO with the gradient, which
+  // spares memory traffic, but into a loop for each result; the kernels have one loop for all of them. Of many
+  // variables XLA runs several at the same time, each as its gradient is there, which a call for all of them cannot.
   absl::StatusOr<bool> CallsKernels(int64_t bytes) const {
     if (device_type_ != tensorflow::DEVICE_CPU_XLA_JIT) return false;
     const char* const wanted = std::getenv("FUSEMIN_XLA_FORM");
-    if (wanted == nullptr || *wanted == '\0') return bytes >= kMinBytesOfKernelCall;
+    if (wanted == nullptr || *wanted == '\0') return bytes >= a_.num_params * kMinBytesOfKernelCall;
     if (std::string(wanted) == "call") return true;
     if (std::string(wanted) == "hlo") return false;
     return absl::InvalidArgumentError(
@@ -239,12 +240,7 @@ class FusedStepOp : public tensorflow::XlaOpKernel {
     TF_ASSIGN_OR_RETURN(const int64_t bytes, StepBytes(ctx, before));
     TF_ASSIGN_OR_RETURN(const bool calls_kernels, CallsKernels(bytes));
     if (bytes >= kMinBytesToOrder) OrderAfterValues(ctx, &before);
-    StepValues after;
-    if (calls_kernels) {
-      after = KernelCallStep(a_, before);
-    } else {
-      TF_ASSIGN_OR_RETURN(after, HloStep(a_, before, device_type_ == tensorflow::DEVICE_CPU_XLA_JIT));
-    }
+    const StepValues after = calls_kernels ? KernelCallStep(a_, before) : HloStep(a_, before);
     TF_RETURN_IF_ERROR(AssignAll(ctx, after));
     return WriteRows(ctx, after);
   }

@@ -1,26 +1,13 @@
 #include "xla/hlo_step.h"
 
-#include <map>
-
 #include "xla/hlo/builder/lib/arithmetic.h"
 #include "xla/hlo/builder/lib/constants.h"
 #include "xla/hlo_rule.h"
-#include "xla/loop_fusion.h"
-#include "xla/shape_util.h"
 
 namespace fusemin::hlo {
 namespace {
 
 constexpr double kOff = StepOptions::kOff;
-
-// Variables of one shape that share a loop. More make longer loops, which the compiler takes ever more time over.
-constexpr size_t kMaxVariablesOfLoop = 8;
-
-// Larger variables share none: their update can then run beside the rest of the backward pass.
-constexpr int64_t kMaxElementsOfSharedLoop = 1024;
-
-// Fewer elements are no loop: results stay in registers where they are not stored for another fusion to load.
-constexpr int64_t kMinElementsOfLoop = 8;
 
 Value Int(xla::XlaBuilder* builder, int64_t c) { return {xla::ConstantR0<int64_t>(builder, c), xla::S64}; }
 Value Equal(Value a, Value b) { return {xla::Eq(a.op, b.op), xla::PRED}; }
@@ -64,22 +51,20 @@ struct Scalars {
 
 class Step {
  public:
-  Step(const StepAttributes& attributes, const StepValues& before, bool loop_fusions)
+  Step(const StepAttributes& attributes, const StepValues& before)
       : a_(attributes),
         user_(attributes.options),
         before_(before),
-        loop_fusions_(loop_fusions),
         after_(before),
         builder_(before.segments[0].param.op.builder()),
         stored_(before.segments[0].param.type),
         // As numeric/half.h has it.
         arithmetic_(stored_ == xla::F64 ? xla::F64 : xla::F32) {}
 
-  absl::StatusOr<StepValues> operator()() {
+  StepValues operator()() {
     Value next_scalars[kMaxScalars];
     const Scalars scalars = Prepare(next_scalars);
     for (int i = 0; i < a_.num_params; ++i) after_.segments[i] = Update(scalars, i, before_.segments[i]);
-    if (loop_fusions_) TF_RETURN_IF_ERROR(FuseLoops());
     const auto choose = [](Value condition, Value yes, Value no) {
       return condition.op.IsUninitialized() ? yes : If(condition, yes, no);
     };
@@ -128,8 +113,9 @@ class Step {
       if (user_.ema_overwrite_frequency != kOff) s.overwrites = IsLastOf(updates, user_.ema_overwrite_frequency);
     }
     std::copy(std::begin(before_.scalars), std::end(before_.scalars), next_scalars);
-    s.rule = FindRule(a_.rule->name)(before_.hyperparameters, Convert(updates, xla::F64) + Wide(1.0), next_scalars,
-                                     arithmetic_);
+    // Of the integer that replaces the count, so that the old one is not needed beside it.
+    s.rule = FindRule(a_.rule->name)(before_.hyperparameters, Convert(updates + Int(builder_, 1), xla::F64),
+                                     next_scalars, arithmetic_);
     return s;
   }
 
@@ -216,32 +202,9 @@ class Step {
     if (a_.has_accumulators) visit([](auto& segment) -> auto& { return segment.accumulator; });
   }
 
-  // Variables of one shape share loops.
-  absl::Status FuseLoops() {
-    std::map<std::vector<int64_t>, std::vector<Value*>> by_shape;
-    const auto fuse = [this](std::vector<Value*>* results) {
-      const absl::Status status = results->empty() ? absl::OkStatus() : FuseIntoOneLoop(builder_, *results);
-      results->clear();
-      return status;
-    };
-    const size_t results_of_one = 1 + a_.rule->num_slots + a_.has_averages + a_.has_accumulators;
-    for (SegmentValues& segment : after_.segments) {
-      TF_ASSIGN_OR_RETURN(const xla::Shape shape, builder_->GetShape(segment.param.op));
-      const int64_t elements = xla::ShapeUtil::ElementsIn(shape);
-      if (elements < kMinElementsOfLoop) continue;
-      std::vector<Value*>& results = by_shape[{shape.dimensions().begin(), shape.dimensions().end()}];
-      ForEach([&](auto member) { results.push_back(&member(segment)); });
-      const size_t most = elements > kMaxElementsOfSharedLoop ? 1 : kMaxVariablesOfLoop;
-      if (results.size() >= most * results_of_one) TF_RETURN_IF_ERROR(fuse(&results));
-    }
-    for (auto& [shape, results] : by_shape) TF_RETURN_IF_ERROR(fuse(&results));
-    return absl::OkStatus();
-  }
-
   const StepAttributes& a_;
   const UserOptions& user_;
   const StepValues& before_;
-  const bool loop_fusions_;
   StepValues after_;
   xla::XlaBuilder* const builder_;
   const xla::PrimitiveType stored_, arithmetic_;
@@ -249,8 +212,6 @@ class Step {
 
 }  // namespace
 
-absl::StatusOr<StepValues> HloStep(const StepAttributes& attributes, const StepValues& before, bool loop_fusions) {
-  return Step(attributes, before, loop_fusions)();
-}
+StepValues HloStep(const StepAttributes& attributes, const StepValues& before) { return Step(attributes, before)(); }
 
 }  // namespace fusemin::hlo

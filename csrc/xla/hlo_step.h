@@ -7,9 +7,8 @@
 
 namespace fusemin::hlo {
 
-// The values after a step of the values before it. With `loop_fusions` what is done to elements is in fusions already,
-// see loop_fusion.h; else it is left to XLA to fuse, as it does well on other devices than CPUs.
-absl::StatusOr<StepValues> HloStep(const StepAttributes& attributes, const StepValues& before, bool loop_fusions);
+// The values after a step of the values before it.
+StepValues HloStep(const StepAttributes& attributes, const StepValues& before);
 
 }  // namespace fusemin::hlo
 

@@ -238,8 +238,8 @@ def test_a_compiled_loop_of_ones_own(log):
     assert "takes its own step" not in log.text
 
 
-def test_auto_clustering():
-    """What XLA picks by itself, with the flags of a user."""
+def test_auto_clustering(tmp_path):
+    """What XLA picks by itself, with the flags of a user: both ops among it."""
     program = """
         import json
         import keras, tensorflow as tf, fusemin
@@ -264,9 +264,14 @@ def test_auto_clustering():
         train()
         print(json.dumps([trace, x.numpy().tolist(), int(optimizer.iterations)]))
     """
-    got = json.loads(
-        run_program(program, TF_XLA_FLAGS="--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit --tf_xla_min_cluster_size=1")
-    )
+    flags = {
+        "TF_XLA_FLAGS": "--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit --tf_xla_min_cluster_size=1",
+        "XLA_FLAGS": f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text",
+    }
+    got = json.loads(run_program(program, **flags))
+    clusters = [path.read_text(encoding="utf-8") for path in tmp_path.glob("*before_optimizations.txt")]
+    for op in ("FusedStep", "TraceRows"):
+        assert any(f'op_type="Fusemin>{op}"' in cluster for cluster in clusters), f"{op} is in no cluster"
     want = json.loads(run_program(program))
     for a, b in zip(tf.nest.flatten(got), tf.nest.flatten(want), strict=True):
         assert a == pytest.approx(b, rel=1e-12)
