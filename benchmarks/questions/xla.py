@@ -2,8 +2,8 @@
 
 The times of steps are taken as in the question "steps"; runs have more steps, since the call itself counts here. The
 fastest stock TFP is the compiled one with the smallest median of the row. "fusemin, keras Adam" without "jit" is
-the default mode, for comparison. "loss and gradient alone, jit" does no update: the gradient takes the place of the
-variable. How long compiling takes is the question "first_call".
+the default mode, for comparison. "loss and gradient alone, jit" does no update: a quarter of the gradient
+takes the place of the variable. How long compiling takes is the question "first_call".
 
 "early exit": a fit of 50 variables of 100 whose convergence criterion says at step 35 of at most 100,000 that
 it has converged, beside one of 50 steps, both compiled, with the trace of the losses.

@@ -10,6 +10,7 @@
 #include "tensorflow/gpu_device.h"
 #include "tensorflow/locked_variables.h"
 #include "tensorflow/op_names.h"
+#include "tensorflow/scalars.h"
 #include "tensorflow/step_attributes.h"
 #include "tensorflow/step_tensors.h"
 
@@ -27,33 +28,27 @@ uint64_t Address(const void* memory) { return reinterpret_cast<uint64_t>(memory)
 
 // The type of a scalar in device memory. `what` names it in errors.
 absl::Status ScalarTypeOf(const Tensor& tensor, const std::string& what, cuda::ScalarType* type) {
-  if (tensor.NumElements() != 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(what, " must be a scalar, it has shape ", tensor.shape().DebugString()));
-  }
+  TF_RETURN_IF_ERROR(CheckScalar(tensor, [&] { return what; }));
   switch (tensor.dtype()) {
     case tensorflow::DT_FLOAT:
       *type = cuda::ScalarType::kFloat32;
-      return absl::OkStatus();
+      break;
     case tensorflow::DT_DOUBLE:
       *type = cuda::ScalarType::kFloat64;
-      return absl::OkStatus();
+      break;
     case tensorflow::DT_HALF:
       *type = cuda::ScalarType::kFloat16;
-      return absl::OkStatus();
+      break;
     case tensorflow::DT_BFLOAT16:
       *type = cuda::ScalarType::kBFloat16;
-      return absl::OkStatus();
+      break;
     case tensorflow::DT_INT32:
       *type = cuda::ScalarType::kInt32;
-      return absl::OkStatus();
-    case tensorflow::DT_INT64:
-      *type = cuda::ScalarType::kInt64;
-      return absl::OkStatus();
+      break;
     default:
-      return absl::InvalidArgumentError(
-          absl::StrCat(what, " must be a number, it is ", tensorflow::DataTypeString(tensor.dtype())));
+      *type = cuda::ScalarType::kInt64;
   }
+  return absl::OkStatus();
 }
 
 class FusedStepGpuOp : public OpKernel {

@@ -1,38 +1,53 @@
 #include "tensorflow/scalars.h"
 
+#include "tensorflow/core/platform/errors.h"
+
 namespace fusemin {
 
 using ::tensorflow::DataType;
 using ::tensorflow::Tensor;
 
-absl::Status ReadScalar(const Tensor& tensor, absl::FunctionRef<std::string()> what, double* value) {
+absl::Status CheckScalar(const Tensor& tensor, absl::FunctionRef<std::string()> what) {
   if (tensor.NumElements() != 1) {
     return absl::InvalidArgumentError(
         absl::StrCat(what(), " must be a scalar, it has shape ", tensor.shape().DebugString()));
   }
   switch (tensor.dtype()) {
     case tensorflow::DT_FLOAT:
-      *value = tensor.flat<float>()(0);
-      return absl::OkStatus();
     case tensorflow::DT_DOUBLE:
-      *value = tensor.flat<double>()(0);
-      return absl::OkStatus();
     case tensorflow::DT_HALF:
-      *value = static_cast<double>(tensor.flat<Eigen::half>()(0));
-      return absl::OkStatus();
     case tensorflow::DT_BFLOAT16:
-      *value = static_cast<double>(tensor.flat<Eigen::bfloat16>()(0));
-      return absl::OkStatus();
     case tensorflow::DT_INT32:
-      *value = tensor.flat<int32_t>()(0);
-      return absl::OkStatus();
     case tensorflow::DT_INT64:
-      *value = static_cast<double>(tensor.flat<int64_t>()(0));
       return absl::OkStatus();
     default:
       return absl::InvalidArgumentError(
           absl::StrCat(what(), " must be a number, it is ", tensorflow::DataTypeString(tensor.dtype())));
   }
+}
+
+absl::Status ReadScalar(const Tensor& tensor, absl::FunctionRef<std::string()> what, double* value) {
+  TF_RETURN_IF_ERROR(CheckScalar(tensor, what));
+  switch (tensor.dtype()) {
+    case tensorflow::DT_FLOAT:
+      *value = tensor.flat<float>()(0);
+      break;
+    case tensorflow::DT_DOUBLE:
+      *value = tensor.flat<double>()(0);
+      break;
+    case tensorflow::DT_HALF:
+      *value = static_cast<double>(tensor.flat<Eigen::half>()(0));
+      break;
+    case tensorflow::DT_BFLOAT16:
+      *value = static_cast<double>(tensor.flat<Eigen::bfloat16>()(0));
+      break;
+    case tensorflow::DT_INT32:
+      *value = tensor.flat<int32_t>()(0);
+      break;
+    default:
+      *value = static_cast<double>(tensor.flat<int64_t>()(0));
+  }
+  return absl::OkStatus();
 }
 
 void StoreScalar(double value, DataType type, void* out) {

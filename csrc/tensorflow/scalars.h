@@ -7,7 +7,10 @@
 
 namespace fusemin {
 
-// The value of a tensor of one element: float16, bfloat16, float32, float64, int32 or int64. `what` names it in errors.
+// An error unless the tensor has one element, of a type that `ReadScalar` takes. `what` names it in errors.
+absl::Status CheckScalar(const tensorflow::Tensor& tensor, absl::FunctionRef<std::string()> what);
+
+// The value of a tensor of one element: float16, bfloat16, float32, float64, int32 or int64. Checks it first.
 absl::Status ReadScalar(const tensorflow::Tensor& tensor, absl::FunctionRef<std::string()> what, double* value);
 
 // Writes a value of a type that `ReadScalar` takes.

@@ -68,9 +68,9 @@ StepValues KernelCallStep(const StepAttributes& a, const StepValues& before) {
   shapes.push_back(xla::ShapeUtil::MakeShape(xla::F64, {static_cast<int64_t>(out.size())}));
 
   const std::string attributes = absl::StrCat(  //
-      "{rule = \"", a.rule->name, "\", num_params = ", a.num_params, " : i64, averages = ", a.has_averages ? 1 : 0,
-      " : i64, accumulators = ", a.has_accumulators ? 1 : 0, " : i64, decays = ", Array(a.decays),
-      ", options = ", Array(Bits(a.options)), "}");
+      "{rule = \"", a.rule->name, "\", dtype = ", static_cast<int>(a.dtype), " : i64, num_params = ", a.num_params,
+      " : i64, averages = ", a.has_averages ? 1 : 0, " : i64, accumulators = ", a.has_accumulators ? 1 : 0,
+      " : i64, decays = ", Array(a.decays), ", options = ", Array(Bits(a.options)), "}");
   const xla::XlaOp call =
       xla::CustomCall(builder, kKernelCall, operands, xla::ShapeUtil::MakeTupleShape(shapes), attributes,
                       /*has_side_effect=*/false, aliases, /*literal=*/nullptr, xla::CustomCallSchedule::SCHEDULE_NONE,

@@ -21,25 +21,6 @@ namespace {
 
 namespace ffi = ::xla::ffi;
 
-bool ToDType(ffi::DataType type, DType* dtype) {
-  switch (type) {
-    case ffi::DataType::F32:
-      *dtype = DType::kFloat32;
-      return true;
-    case ffi::DataType::F64:
-      *dtype = DType::kFloat64;
-      return true;
-    case ffi::DataType::F16:
-      *dtype = DType::kFloat16;
-      return true;
-    case ffi::DataType::BF16:
-      *dtype = DType::kBFloat16;
-      return true;
-    default:
-      return false;
-  }
-}
-
 // Tasks on XLA's pool, which is the intra-op pool. The calling thread takes part, and takes over every task that no
 // worker has begun: a call returns even if all workers are blocked, so it may be made from a worker.
 cpu::ParallelFor OnPool(ffi::ThreadPool& pool) {
@@ -64,13 +45,14 @@ cpu::ParallelFor OnPool(ffi::ThreadPool& pool) {
 }
 
 ffi::Error Step(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, std::string_view rule_name,
-                int64_t num_params, int64_t has_averages, int64_t has_accumulators, ffi::Span<const int64_t> decays,
-                ffi::Span<const int64_t> option_bits) {
+                int64_t dtype, int64_t num_params, int64_t has_averages, int64_t has_accumulators,
+                ffi::Span<const int64_t> decays, ffi::Span<const int64_t> option_bits) {
   std::string error;
   cpu::Step step;
   step.isa = cpu::ChosenIsa(&error);
   if (!error.empty()) return ffi::Error::InvalidArgument(error);
   step.rule = cpu::FindRule(step.isa, rule_name);
+  step.dtype = static_cast<DType>(dtype);
   UserOptions options;
   if (step.rule == nullptr || option_bits.size() * sizeof(int64_t) != sizeof options) {
     return ffi::Error::InvalidArgument("this program was compiled for another version of fusemin");
@@ -79,7 +61,6 @@ ffi::Error Step(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRet
 
   const auto argument = [&](int64_t i) { return *args.get<ffi::AnyBuffer>(i); };
   const auto result = [&](int64_t i) { return (*rets.get<ffi::AnyBuffer>(i))->untyped_data(); };
-  if (!ToDType(argument(0).element_type(), &step.dtype)) return ffi::Error::InvalidArgument("not a floating dtype");
   const int num_slots = step.rule->num_slots, num_scalars = step.rule->num_scalars;
   std::vector<Segment> segments(num_params);
   const auto pair = [&](int64_t at, const void** in, void** out) {
@@ -138,6 +119,7 @@ XLA_FFI_DEFINE_HANDLER(kStep, Step,
                            .RemainingArgs()
                            .RemainingRets()
                            .Attr<std::string_view>("rule")
+                           .Attr<int64_t>("dtype")
                            .Attr<int64_t>("num_params")
                            .Attr<int64_t>("averages")
                            .Attr<int64_t>("accumulators")
