@@ -96,18 +96,18 @@ class _Loop:
     """What `run_loop` builds its loops of. All counts of steps start at 0, also where a loop starts later."""
 
     def __init__(self, step, seed, trace_fn, options: Options):
-        self._step, self._seed, self._trace_fn, self._options = step, seed, trace_fn, options
-        self.criterion, self._use_seed = options.convergence_criterion, seed is not None
-        self.plan, self._criterion_spec = _probe(step, trace_fn, self.criterion, self._use_seed)
+        self.step, self._seed, self._trace_fn, self._options = step, seed, trace_fn, options
+        self.criterion, self.use_seed, self.in_xla = options.convergence_criterion, seed is not None, in_xla()
+        self.plan, self._criterion_spec = _probe(step, trace_fn, self.criterion, self.use_seed)
 
     def start(self) -> _Carry:
         """The loop variables before the first step, without buffers."""
         return _Carry(
             step=tf.constant(0),
-            state=self._step.initial_state,
+            state=self.step.initial_state,
             written=[],
             derived=[],
-            seed=self._seed if self._use_seed else (),
+            seed=self._seed if self.use_seed else (),
             done=tf.constant(False) if self.criterion is not None else (),
             criterion_state=tf.nest.map_structure(
                 lambda s: tf.zeros([] if s.shape.rank is None else [d or 0 for d in s.shape], s.dtype),
@@ -115,21 +115,22 @@ class _Loop:
             ),
         )
 
-    def with_buffers(self, carry: _Carry, num_rows, zero: bool) -> _Carry:
-        """With traces of this number of rows, for steps to write into."""
-        written, derived = (
-            [allocate(spec, num_rows, zero) for spec in specs]
-            for specs in (self.plan.source_specs, self.plan.derived_specs)
-        )
-        return carry._replace(written=written, derived=derived)
+    def with_buffers(self, carry: _Carry, num_rows, rows=None) -> _Carry:
+        """With traces of this number of rows, for steps to write into, or of as many chunks of so many rows."""
+        chunk = tf.TensorShape([] if rows is None else [rows])
+
+        def buffers(specs):
+            return [allocate(tf.TensorSpec(chunk.concatenate(s.shape), s.dtype), num_rows, self.in_xla) for s in specs]
+
+        return carry._replace(written=buffers(self.plan.source_specs), derived=buffers(self.plan.derived_specs))
 
     def take_step(self, carry: _Carry, offset=0, first_row=None) -> _Carry:
         """One step, the `offset`th after the count; its row is counted from `first_row`, the step of row 0."""
-        step_seed, next_seed = seeds.split_seed(carry.seed) if self._use_seed else (None, ())
+        step_seed, next_seed = seeds.split_seed(carry.seed) if self.use_seed else (None, ())
         criterion, plan, options = self.criterion, self.plan, self._options
         row = carry.step if first_row is None else carry.step - first_row
         needs_parameters = bool(plan.derived_specs) or criterion is not None
-        result = self._step(carry.state, step_seed, plan.sources, carry.written, row, offset, needs_parameters)
+        result = self.step(carry.state, step_seed, plan.sources, carry.written, row, offset, needs_parameters)
         index = carry.step + offset if offset else carry.step
         has_converged, done, criterion_state = tf.zeros(tf.shape(result.loss), tf.bool), (), ()
         if criterion is not None:
@@ -147,7 +148,7 @@ class _Loop:
                 has_converged=has_converged,
                 convergence_criterion_state=criterion_state,
                 optimizer_state=result.optimizer_state,
-                seed=next_seed if self._use_seed else tf.constant(-1),
+                seed=next_seed if self.use_seed else tf.constant(-1),
             )
             derived = write_rows(derived, plan.derived(self._trace_fn(quantities)), row, row_offset=offset)
         return _Carry(carry.step, result.state, result.buffers, list(derived), next_seed, done, criterion_state)
@@ -167,11 +168,9 @@ class _Loop:
         """Steps until `end`, so many in a loop with buffers of its own, which a loop around it gathers. See
         `fusemin.xla_chunks`."""
         first, remaining = carry.step, end - tf.get_static_value(carry.step)
-        plan, num_chunks = self.plan, -(-remaining // rows)
-        specs = [plan.source_specs, plan.derived_specs]
 
         def body(outer):
-            inner = self.with_buffers(outer, rows, zero=True)
+            inner = self.with_buffers(outer, rows)
             inner = self.take_steps(inner, tf.minimum(outer.step + rows, end), first_row=outer.step)
             chunk = (outer.step - first) // rows
             return inner._replace(
@@ -179,8 +178,7 @@ class _Loop:
                 derived=write_rows(outer.derived, inner.derived, chunk),
             )
 
-        chunks = [[tf.zeros([num_chunks, rows, *s.shape], s.dtype) for s in kind] for kind in specs]
-        carry = self._while(carry._replace(written=chunks[0], derived=chunks[1]), end, body)
+        carry = self._while(self.with_buffers(carry, -(-remaining // rows), rows), end, body)
         written, derived = (
             [tf.reshape(b, [-1, *b.shape[2:]])[:remaining] for b in buffers]
             for buffers in (carry.written, carry.derived)
@@ -220,10 +218,7 @@ def run_loop(step, num_steps, seed, trace_fn, options: Options, once=False):
       `(state, trace)`: what the step carries, after the last step, and the trace.
     """
     loop = _Loop(step, seed, trace_fn, options)
-    if in_xla():
-        carry = _take_all_in_xla(loop, step, num_steps, seed is not None)
-    else:
-        carry = _take_all(loop, step, num_steps, once)
+    carry = _take_all_in_xla(loop, num_steps) if loop.in_xla else _take_all(loop, num_steps, once)
     written, derived = carry.written, carry.derived
     if loop.criterion is not None and (tf.is_tensor(num_steps) or num_steps > 0):
         finish = _fill if options.return_full_length_trace else _truncate
@@ -231,10 +226,10 @@ def run_loop(step, num_steps, seed, trace_fn, options: Options, once=False):
     return carry.state, loop.plan.pack(written, derived)
 
 
-def _take_all(loop: _Loop, step, num_steps, once: bool) -> _Carry:
+def _take_all(loop: _Loop, num_steps, once: bool) -> _Carry:
     """All steps, as TensorFlow's executor takes them fastest."""
-    carry, dynamic = loop.with_buffers(loop.start(), num_steps, zero=False), tf.is_tensor(num_steps)
-    small = step.num_ops() <= MAX_OPS_OF_SMALL_STEP and loop.criterion is None
+    carry, dynamic = loop.with_buffers(loop.start(), num_steps), tf.is_tensor(num_steps)
+    small = loop.step.num_ops() <= MAX_OPS_OF_SMALL_STEP and loop.criterion is None
     small = small and not (once and num_steps < MIN_STEPS_OF_ONE_RUN)
     if small and not dynamic:
         # The steps that do not fill an iteration need no loop, which would take longer to build than they.
@@ -250,16 +245,15 @@ def _take_all(loop: _Loop, step, num_steps, once: bool) -> _Carry:
     return carry
 
 
-def _take_all_in_xla(loop: _Loop, step, num_steps, use_seed: bool) -> _Carry:
+def _take_all_in_xla(loop: _Loop, num_steps) -> _Carry:
     """All steps, as programs of XLA take them fastest."""
-    carry = loop.start()
+    carry, dynamic, first = loop.start(), tf.is_tensor(num_steps), int(loop.use_seed)
     # XLA compiles a loop that takes no step too, and refuses to write rows into nothing.
-    if not tf.is_tensor(num_steps) and num_steps == 0:
-        return loop.with_buffers(carry, 0, zero=True)
-    dynamic, first = tf.is_tensor(num_steps), int(use_seed)
-    rows = None if dynamic else rows_of_chunk(step, loop.plan, num_steps - first)
-    carry = loop.with_buffers(carry, num_steps if rows is None else first, zero=True)
-    if use_seed and not dynamic:
+    if not dynamic and num_steps == 0:
+        return loop.with_buffers(carry, 0)
+    rows = None if dynamic else rows_of_chunk(loop.step, loop.plan, num_steps - first)
+    carry = loop.with_buffers(carry, num_steps if rows is None else first)
+    if loop.use_seed and not dynamic:
         # By itself, before the loop. XLA has a function for the random numbers of a shape, and fuses it into what uses
         # them, and computes each number many times, unless there are two calls of it.
         carry = loop.take_step(carry)._replace(step=tf.constant(1))
@@ -267,7 +261,7 @@ def _take_all_in_xla(loop: _Loop, step, num_steps, use_seed: bool) -> _Carry:
         return loop.take_steps(carry, num_steps)
     before = carry.written, carry.derived
     carry = loop.take_chunks(carry, num_steps, rows)
-    if not use_seed:
+    if not loop.use_seed:
         return carry
     written, derived = (
         [tf.concat(parts, 0) for parts in zip(*buffers, strict=True)]

@@ -5,6 +5,7 @@ import types
 
 import pytest
 import tensorflow as tf
+from compiled_steps import ConvergedAt
 from minimize_runs import Problem, assert_same, run_program
 
 from fusemin.trace_plan import TracePlan
@@ -21,17 +22,6 @@ def test_the_trace_is_that_of_the_default_mode(num_steps):
     got, want = Problem.make(), Problem.make()
     assert_same(got.minimize(num_steps, jit_compile=True), want.minimize(num_steps), rtol=RTOL)
     assert_same(got.minimize(3), want.minimize(3), rtol=RTOL)
-
-
-class ConvergedAt:
-    def __init__(self, step):
-        self.step = step
-
-    def bootstrap(self, loss, grads, parameters):
-        return ()
-
-    def one_step(self, step, loss, grads, parameters, auxiliary_state):
-        return tf.fill(tf.shape(loss), step >= self.step), ()
 
 
 @pytest.mark.parametrize("full_length", [True, False])

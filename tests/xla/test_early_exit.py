@@ -7,21 +7,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from compiled_steps import ConvergedAt
 
 import fusemin
 
 LAST_STEP = 34
 MANY = 100_000
-
-
-class ConvergedAt:
-    """A criterion that is met at a certain step."""
-
-    def bootstrap(self, loss, grads, parameters):
-        return ()
-
-    def one_step(self, step, loss, grads, parameters, auxiliary_state):
-        return tf.fill(tf.shape(loss), step >= LAST_STEP), ()
 
 
 def fit(num_steps, criterion=None):
@@ -44,7 +35,7 @@ def seconds(function):
 
 
 def test_the_rest_of_the_trace_repeats_the_last_row():
-    trace = tf.nest.flatten(fit(MANY, ConvergedAt())())
+    trace = tf.nest.flatten(fit(MANY, ConvergedAt(LAST_STEP))())
     short = tf.nest.flatten(fit(LAST_STEP + 1)())
     for full, start in zip(trace, short, strict=True):
         assert full.shape[0] == MANY
@@ -55,7 +46,7 @@ def test_the_rest_of_the_trace_repeats_the_last_row():
 @pytest.mark.parametrize("factor", [20])
 def test_the_time_is_that_of_the_steps_taken(factor):
     """With much room: the fill of 100,000 rows of the trace is part of it, 50 steps take some 100 us."""
-    early, short, full = fit(MANY, ConvergedAt()), fit(50), fit(MANY)
+    early, short, full = fit(MANY, ConvergedAt(LAST_STEP)), fit(50), fit(MANY)
     for function in (early, short, full):
         function()  # Compiles.
     times = [[seconds(function) for function in (early, short, full)] for _ in range(15)]
