@@ -10,10 +10,12 @@ endforeach()
 configure_file(csrc/xla/hlo_rules.cc.in ${CMAKE_CURRENT_BINARY_DIR}/xla/hlo_rules.cc @ONLY)
 target_sources(fusemin_ops PRIVATE
   ${CMAKE_CURRENT_BINARY_DIR}/xla/hlo_rules.cc
+  csrc/xla/element_reads.cc
   csrc/xla/fused_step_op.cc
   csrc/xla/hlo_step.cc
   csrc/xla/kernel_call.cc
   csrc/xla/kernel_call_handler.cc
+  csrc/xla/loop_body.cc
   csrc/xla/registration.cc
   csrc/xla/trace_row.cc
   csrc/xla/trace_rows_op.cc

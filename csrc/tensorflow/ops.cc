@@ -100,6 +100,7 @@ REGISTER_OP(FUSEMIN_OPS "FusedStep")
     .Attr("trace_indices: list(int) >= 0 = []")
     .Attr("row_offset: int = 0")
     .Attr("advance: bool = true")
+    .Attr("in_loop: bool = false")
     .Attr("names: list(string)")
     .SetIsStateful()
     .SetShapeFn(FusedStepShape)
@@ -132,6 +133,7 @@ sparse_rows: whether the rule is applied to every row of such a variable, with a
 separate_duplicates: whether the square and magnitude of a sum of slices are the sums of theirs, as in Keras 3.
 trace_sources, trace_indices: for each buffer, what its row is a copy of.
 advance: false in all but the last of several ops that make up one step.
+in_loop: whether the op is part of the body of a loop that takes two steps at least. XLA compiles it in another way there.
 names: the variables' names, for error messages.
 )doc");
 

@@ -70,6 +70,7 @@ absl::Status StepAttributes::Parse(OpKernelConstruction* ctx, const Rule* (*find
   TF_RETURN_IF_ERROR(ctx->GetAttr("names", &names));
   TF_RETURN_IF_ERROR(ctx->GetAttr("row_offset", &row_offset));
   TF_RETURN_IF_ERROR(ctx->GetAttr("advance", &advance));
+  TF_RETURN_IF_ERROR(ctx->GetAttr("in_loop", &in_loop));
   if (static_cast<int>(names.size()) != num_params) {
     return absl::InvalidArgumentError("`names` must name every parameter");
   }

@@ -54,7 +54,7 @@ struct StepAttributes {
   std::vector<int> hyperparameter_positions;
   std::vector<TraceSource> traces;
   int64_t row_offset = 0;
-  bool advance = true;
+  bool advance = true, in_loop = false;
 
   // Positions of the first input of each kind. Parameters are at 0, slot k of parameter i at (1 + k) * num_params + i.
   int averages_at = 0, accumulators_at = 0, scalars_at = 0, iterations_at = 0, loss_scale_at = 0, gradients_at = 0,

@@ -21,7 +21,7 @@ using ::tensorflow::DataType;
 using ::tensorflow::TensorShape;
 using ::tensorflow::XlaOpKernelContext;
 
-// Below this many bytes that the update moves for a variable, on average, HLO is faster.
+// Below this many bytes that the update moves for a variable, on average, HLO is faster than a call of the kernels.
 constexpr int64_t kMinBytesOfKernelCall = 384 * 1024;
 
 // Below this many bytes a copy of the parameters is nothing beside the chain of operations that the order makes longer.
@@ -199,17 +199,33 @@ class FusedStepOp : public tensorflow::XlaOpKernel {
     return absl::OkStatus();
   }
 
-  // Whether the step, which moves so many bytes, is a call of csrc/kernels. XLA fuses HLO with the gradient, which
-  // spares memory traffic, but into a loop for each result; the kernels have one loop for all of them. Of many
-  // variables XLA runs several at the same time, each as its gradient is there, which a call for all of them cannot.
-  absl::StatusOr<bool> CallsKernels(int64_t bytes) const {
-    if (device_type_ != tensorflow::DEVICE_CPU_XLA_JIT) return false;
+  // What the update is compiled to, see docs/xla.md.
+  enum class Form { kHlo, kLoops, kCall, kBest };
+
+  absl::StatusOr<Form> WantedForm() const {
+    if (device_type_ != tensorflow::DEVICE_CPU_XLA_JIT) return Form::kHlo;
     const char* const wanted = std::getenv("FUSEMIN_XLA_FORM");
-    if (wanted == nullptr || *wanted == '\0') return bytes >= a_.num_params * kMinBytesOfKernelCall;
-    if (std::string(wanted) == "call") return true;
-    if (std::string(wanted) == "hlo") return false;
+    if (wanted == nullptr || *wanted == '\0') return Form::kBest;
+    if (std::string(wanted) == "hlo") return Form::kHlo;
+    if (std::string(wanted) == "loops") return Form::kLoops;
+    if (std::string(wanted) == "call") return Form::kCall;
     return absl::InvalidArgumentError(
-        absl::StrCat("FUSEMIN_XLA_FORM is '", wanted, "', it must be 'hlo' or 'call', or not set"));
+        absl::StrCat("FUSEMIN_XLA_FORM is '", wanted, "', it must be 'hlo', 'loops' or 'call', or not set"));
+  }
+
+  // The step, which moves so many bytes. Loops spare most memory traffic, since XLA fuses the gradient into them. Where
+  // they cannot be, XLA makes a loop for each result; the kernels have one for all, but of many small variables XLA
+  // runs several at the same time, each as its gradient is there, which a call for all of them cannot.
+  absl::StatusOr<StepValues> Compute(const StepValues& before, int64_t bytes) const {
+    TF_ASSIGN_OR_RETURN(const Form form, WantedForm());
+    const bool calls_kernels =
+        form == Form::kCall || (form == Form::kBest && bytes >= a_.num_params * kMinBytesOfKernelCall);
+    const bool makes_loops = a_.in_loop && (form == Form::kLoops || form == Form::kBest);
+    if (calls_kernels) {
+      const std::optional<StepValues> after = makes_loops ? HloStep(a_, before, Loops::kAll) : std::nullopt;
+      return after.has_value() ? *after : KernelCallStep(a_, before);
+    }
+    return *HloStep(a_, before, makes_loops ? Loops::kWherePossible : Loops::kNone);
   }
 
   // Bytes that the update moves.
@@ -238,9 +254,8 @@ class FusedStepOp : public tensorflow::XlaOpKernel {
     StepValues before;
     TF_RETURN_IF_ERROR(ReadAll(ctx, &before));
     TF_ASSIGN_OR_RETURN(const int64_t bytes, StepBytes(ctx, before));
-    TF_ASSIGN_OR_RETURN(const bool calls_kernels, CallsKernels(bytes));
     if (bytes >= kMinBytesToOrder) OrderAfterValues(ctx, &before);
-    const StepValues after = calls_kernels ? KernelCallStep(a_, before) : HloStep(a_, before);
+    TF_ASSIGN_OR_RETURN(const StepValues after, Compute(before, bytes));
     TF_RETURN_IF_ERROR(AssignAll(ctx, after));
     return WriteRows(ctx, after);
   }

@@ -1,8 +1,13 @@
 #include "xla/hlo_step.h"
 
+#include <algorithm>
+
+#include "xla/element_reads.h"
 #include "xla/hlo/builder/lib/arithmetic.h"
 #include "xla/hlo/builder/lib/constants.h"
 #include "xla/hlo_rule.h"
+#include "xla/loop_body.h"
+#include "xla/shape_util.h"
 
 namespace fusemin::hlo {
 namespace {
@@ -12,7 +17,7 @@ constexpr double kOff = StepOptions::kOff;
 Value Int(xla::XlaBuilder* builder, int64_t c) { return {xla::ConstantR0<int64_t>(builder, c), xla::S64}; }
 Value Equal(Value a, Value b) { return {xla::Eq(a.op, b.op), xla::PRED}; }
 Value And(Value a, Value b) { return {xla::And(a.op, b.op), xla::PRED}; }
-Value If(Value condition, Value yes, Value no) { return Select(Condition{condition.op}, yes, no); }
+Value If(Value condition, Value yes, Value no) { return Select(Condition{condition.op, condition.loop}, yes, no); }
 
 // The call after `iterations` is one of `every`, the last of each.
 Value IsLastOf(Value iterations, double every) {
@@ -57,14 +62,19 @@ class Step {
         before_(before),
         after_(before),
         builder_(before.segments[0].param.op.builder()),
+        reads_(builder_, ReplacedArrays(before.segments)),
         stored_(before.segments[0].param.type),
         // As numeric/half.h has it.
         arithmetic_(stored_ == xla::F64 ? xla::F64 : xla::F32) {}
 
-  StepValues operator()() {
+  std::optional<StepValues> operator()(Loops loops) {
     Value next_scalars[kMaxScalars];
     const Scalars scalars = Prepare(next_scalars);
-    for (int i = 0; i < a_.num_params; ++i) after_.segments[i] = Update(scalars, i, before_.segments[i]);
+    for (int i = 0; i < a_.num_params; ++i) {
+      const bool is_loop = loops != Loops::kNone && UpdateInLoop(scalars, i);
+      if (!is_loop && loops == Loops::kAll) return std::nullopt;
+      if (!is_loop) after_.segments[i] = Update(scalars, i, before_.segments[i]);
+    }
     const auto choose = [](Value condition, Value yes, Value no) {
       return condition.op.IsUninitialized() ? yes : If(condition, yes, no);
     };
@@ -193,6 +203,47 @@ class Step {
     return segment;
   }
 
+  // The same by one loop over the elements of parameter i, or as XLA makes one of it by itself. False where neither can
+  // be.
+  bool UpdateInLoop(const Scalars& s, int i) {
+    SegmentValues old = before_.segments[i];
+    const std::vector<xla::XlaOp> replaced = ReplacedArrays({old});
+    const absl::StatusOr<xla::Shape> shape = builder_->GetShape(old.param.op);
+    const std::optional<int64_t> min_bytes = LoopBody::MinBytes();
+    // A trust ratio has sums between two loops.
+    if (!shape.ok() || !min_bytes.has_value() || s.rule->has_trust_ratio()) return false;
+    if (replaced.size() == 1 ||
+        static_cast<int64_t>(replaced.size()) * xla::ShapeUtil::ByteSizeOf(*shape) < *min_bytes) {
+      after_.segments[i] = Update(s, i, old);
+      return true;
+    }
+    // Of bfloat16 XLA has no reductions, and would replace the root of the loop.
+    const auto is_state = [&](xla::XlaOp array) { return reads_.IsLoopState(array); };
+    if (stored_ == xla::BF16 || !std::all_of(replaced.begin(), replaced.end(), is_state)) return false;
+    LoopBody body(builder_);
+    // In the order of the results that replace them.
+    ForEach([&](auto member) { member(old) = body.Bring(member(old)); });
+    old.gradient = body.Bring(old.gradient);
+    SegmentValues segment = Update(s, i, old);
+    for (size_t k = replaced.size(); k < body.operands().size(); ++k) {
+      if (!reads_.AreOfElement(body.operands()[k], replaced)) return false;
+    }
+    std::vector<Value*> results;
+    ForEach([&](auto member) { results.push_back(&member(segment)); });
+    const absl::Status finished = body.Finish(results);
+    if (!finished.ok()) builder_->ReportError(finished);
+    after_.segments[i] = segment;
+    return true;
+  }
+
+  std::vector<xla::XlaOp> ReplacedArrays(const std::vector<SegmentValues>& segments) const {
+    std::vector<xla::XlaOp> arrays;
+    for (const SegmentValues& segment : segments) {
+      ForEach([&](auto member) { arrays.push_back(member(segment).op); });
+    }
+    return arrays;
+  }
+
   // `visit(member)` for each tensor of a segment that a step replaces; `member` is a function from the segment to it.
   template <class Visit>
   void ForEach(const Visit& visit) const {
@@ -207,11 +258,14 @@ class Step {
   const StepValues& before_;
   StepValues after_;
   xla::XlaBuilder* const builder_;
+  ElementReads reads_;
   const xla::PrimitiveType stored_, arithmetic_;
 };
 
 }  // namespace
 
-StepValues HloStep(const StepAttributes& attributes, const StepValues& before) { return Step(attributes, before)(); }
+std::optional<StepValues> HloStep(const StepAttributes& attributes, const StepValues& before, Loops loops) {
+  return Step(attributes, before)(loops);
+}
 
 }  // namespace fusemin::hlo

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "xla/hlo/builder/lib/constants.h"
+#include "xla/loop_body.h"
 #include "xla/shape_util.h"
 
 namespace fusemin::hlo {
@@ -15,11 +16,20 @@ xla::XlaOp BroadcastTo(xla::XlaOp x, const xla::Shape& like) {
   return shape->dimensions().empty() && !like.dimensions().empty() ? xla::Broadcast(x, like.dimensions()) : x;
 }
 
+void BringInto(LoopBody* loop, Value* x) {
+  if (loop != nullptr && x->loop == nullptr) *x = loop->Bring(*x);
+}
+
 }  // namespace
+
+void Meet(Value* a, Value* b) {
+  BringInto(a->loop, b);
+  BringInto(b->loop, a);
+}
 
 Value Convert(Value x, xla::PrimitiveType type) {
   if (x.type == type) return x;
-  Value converted{xla::ConvertElementType(x.op, type), type};
+  Value converted{xla::ConvertElementType(x.op, type), type, std::nullopt, x.loop};
   if (x.known.has_value() && type == xla::F64) converted.known = x.known;
   if (x.known.has_value() && type == xla::F32) converted.known = static_cast<float>(*x.known);
   return converted;
@@ -32,27 +42,31 @@ Value Scalar(xla::XlaBuilder* builder, xla::PrimitiveType type, double c) {
 
 Value Pow(Value base, Value exponent) {
   const Value wide = Convert(exponent, xla::F64);
-  xla::XlaOp power;
+  Value power;
   if (base.known.has_value() && *base.known > 0) {
     // As near as a power: where the exponent magnifies the error of the logarithm, the result is next to 0. A loop on a
     // scalar has fewer operations.
-    power = xla::Exp(xla::Mul(wide.op, xla::ConstantR0<double>(wide.op.builder(), std::log(*base.known))));
+    power = Apply([](xla::XlaOp x) { return xla::Exp(x); }, wide * Constant(wide, std::log(*base.known)));
   } else {
-    power = xla::Pow(Convert(base, xla::F64).op, wide.op);
+    power = Apply([](xla::XlaOp x, xla::XlaOp y) { return xla::Pow(x, y); }, Convert(base, xla::F64), wide);
   }
-  return Convert({power, xla::F64}, base.type);
+  return Convert(power, base.type);
 }
 
 Value Select(Condition condition, Value yes, Value no) {
+  Value chosen{condition.op, xla::PRED, std::nullopt, condition.loop};
+  Meet(&yes, &no);
+  Meet(&chosen, &yes);
+  Meet(&chosen, &no);
   xla::XlaBuilder* const builder = yes.op.builder();
   xla::Shape largest = xla::ShapeUtil::MakeShape(xla::PRED, {});
-  for (xla::XlaOp op : {condition.op, yes.op, no.op}) {
+  for (xla::XlaOp op : {chosen.op, yes.op, no.op}) {
     const absl::StatusOr<xla::Shape> shape = builder->GetShape(op);
     if (!shape.ok()) return {builder->ReportError(shape.status()), yes.type};
     if (largest.dimensions().empty()) largest = *shape;
   }
-  return {xla::Select(BroadcastTo(condition.op, largest), BroadcastTo(yes.op, largest), BroadcastTo(no.op, largest)),
-          yes.type};
+  return {xla::Select(BroadcastTo(chosen.op, largest), BroadcastTo(yes.op, largest), BroadcastTo(no.op, largest)),
+          yes.type, std::nullopt, yes.loop};
 }
 
 }  // namespace fusemin::hlo

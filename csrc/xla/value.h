@@ -13,16 +13,21 @@
 
 namespace fusemin::hlo {
 
+class LoopBody;
+
 struct Value {
   xla::XlaOp op;
   xla::PrimitiveType type = xla::PRIMITIVE_TYPE_INVALID;
   // The number, where it is known now.
   std::optional<double> known = std::nullopt;
+  // The loop that it is computed in, not owned, or null: see loop_body.h. What meets it there is brought into it.
+  LoopBody* loop = nullptr;
 };
 
 // What `Less` gives and `Select` takes.
 struct Condition {
   xla::XlaOp op;
+  LoopBody* loop = nullptr;
 };
 
 // The same number as another type, rounded to it.
@@ -30,25 +35,64 @@ Value Convert(Value x, xla::PrimitiveType type);
 
 // A scalar.
 Value Scalar(xla::XlaBuilder* builder, xla::PrimitiveType type, double c);
-inline Value Constant(Value like, double c) { return Scalar(like.op.builder(), like.type, c); }
+inline Value Constant(Value like, double c) {
+  Value constant = Scalar(like.op.builder(), like.type, c);
+  constant.loop = like.loop;
+  return constant;
+}
 
-inline Value operator+(Value a, Value b) { return {xla::Add(a.op, b.op), a.type}; }
-inline Value operator-(Value a, Value b) { return {xla::Sub(a.op, b.op), a.type}; }
-inline Value operator*(Value a, Value b) { return {xla::Mul(a.op, b.op), a.type}; }
-inline Value operator/(Value a, Value b) { return {xla::Div(a.op, b.op), a.type}; }
-inline Value operator-(Value x) { return {xla::Neg(x.op), x.type}; }
+// Brings either into the loop of the other.
+void Meet(Value* a, Value* b);
 
-inline Value Sqrt(Value x) { return {xla::Sqrt(x.op), x.type}; }
-inline Value Abs(Value x) { return {xla::Abs(x.op), x.type}; }
-inline Value Sign(Value x) { return {xla::Sign(x.op), x.type}; }
+// `operation` of XLA on one or two values.
+template <class Operation>
+Value Apply(Operation operation, Value x) {
+  return {operation(x.op), x.type, std::nullopt, x.loop};
+}
+template <class Operation>
+Value Apply(Operation operation, Value a, Value b) {
+  Meet(&a, &b);
+  return {operation(a.op, b.op), a.type, std::nullopt, a.loop};
+}
+
+inline Value operator+(Value a, Value b) {
+  return Apply([](xla::XlaOp x, xla::XlaOp y) { return xla::Add(x, y); }, a, b);
+}
+inline Value operator-(Value a, Value b) {
+  return Apply([](xla::XlaOp x, xla::XlaOp y) { return xla::Sub(x, y); }, a, b);
+}
+inline Value operator*(Value a, Value b) {
+  return Apply([](xla::XlaOp x, xla::XlaOp y) { return xla::Mul(x, y); }, a, b);
+}
+inline Value operator/(Value a, Value b) {
+  return Apply([](xla::XlaOp x, xla::XlaOp y) { return xla::Div(x, y); }, a, b);
+}
+inline Value operator-(Value x) { return Apply(xla::Neg, x); }
+
+inline Value Sqrt(Value x) {
+  return Apply([](xla::XlaOp y) { return xla::Sqrt(y); }, x);
+}
+inline Value Abs(Value x) {
+  return Apply([](xla::XlaOp y) { return xla::Abs(y); }, x);
+}
+inline Value Sign(Value x) {
+  return Apply([](xla::XlaOp y) { return xla::Sign(y); }, x);
+}
 // NaN in either argument gives NaN.
-inline Value Max(Value a, Value b) { return {xla::Max(a.op, b.op), a.type}; }
-inline Value Min(Value a, Value b) { return {xla::Min(a.op, b.op), a.type}; }
+inline Value Max(Value a, Value b) {
+  return Apply([](xla::XlaOp x, xla::XlaOp y) { return xla::Max(x, y); }, a, b);
+}
+inline Value Min(Value a, Value b) {
+  return Apply([](xla::XlaOp x, xla::XlaOp y) { return xla::Min(x, y); }, a, b);
+}
 
 // Through float64, as on the CPU: XLA's own power of float32 is an approximation whose error 1 - beta^t would magnify.
 Value Pow(Value base, Value exponent);
 
-inline Condition Less(Value a, Value b) { return {xla::Lt(a.op, b.op)}; }
+inline Condition Less(Value a, Value b) {
+  Meet(&a, &b);
+  return {xla::Lt(a.op, b.op), a.loop};
+}
 // Condition and alternatives may be scalars beside arrays.
 Value Select(Condition condition, Value yes, Value no);
 

@@ -64,6 +64,7 @@ def fused_step(
     buffers: Sequence[tf.Tensor] = (),
     row: tf.Tensor | int = 0,
     row_offset: int = 0,
+    in_loop: bool = False,
 ) -> list[tf.Tensor]:
     """Updates all variables by one step and writes one row of the traces.
 
@@ -75,6 +76,8 @@ def fused_step(
       buffers: traces, of shape [num_steps, ...]; written in place where nothing else holds them.
       row: int32 scalar; the row written is `row + row_offset`.
       row_offset: see `row`; a constant part costs no op.
+      in_loop: whether this builds part of the body of a loop that takes two steps at least. XLA inlines a loop of one,
+        which must not have an update that was compiled for the body of a loop.
 
     Returns:
       The buffers with the row written.
@@ -135,6 +138,7 @@ def fused_step(
             trace_indices=[0 if sources[b].kind == "value" else group.index(sources[b].index) for b in traced],
             row_offset=row_offset,
             advance=is_last,
+            in_loop=in_loop,
             names=[update.variables[i].name for i in group],
         )
         for b, trace in zip(traced, written if traced else [], strict=True):

@@ -124,13 +124,14 @@ class _Loop:
 
         return carry._replace(written=buffers(self.plan.source_specs), derived=buffers(self.plan.derived_specs))
 
-    def take_step(self, carry: _Carry, offset=0, first_row=None) -> _Carry:
-        """One step, the `offset`th after the count; its row is counted from `first_row`, the step of row 0."""
+    def take_step(self, carry: _Carry, offset=0, first_row=None, in_loop=False) -> _Carry:
+        """One step, the `offset`th after the count; its row is counted from `first_row`, the step of row 0. See
+        `fused_step` of `in_loop`."""
         step_seed, next_seed = seeds.split_seed(carry.seed) if self.use_seed else (None, ())
         criterion, plan, options = self.criterion, self.plan, self._options
         row = carry.step if first_row is None else carry.step - first_row
         needs_parameters = bool(plan.derived_specs) or criterion is not None
-        result = self.step(carry.state, step_seed, plan.sources, carry.written, row, offset, needs_parameters)
+        result = self.step(carry.state, step_seed, plan.sources, carry.written, row, offset, in_loop, needs_parameters)
         index = carry.step + offset if offset else carry.step
         has_converged, done, criterion_state = tf.zeros(tf.shape(result.loss), tf.bool), (), ()
         if criterion is not None:
@@ -153,12 +154,12 @@ class _Loop:
             derived = write_rows(derived, plan.derived(self._trace_fn(quantities)), row, row_offset=offset)
         return _Carry(carry.step, result.state, result.buffers, list(derived), next_seed, done, criterion_state)
 
-    def take_steps(self, carry: _Carry, end, steps_per_iteration=1, first_row=None) -> _Carry:
+    def take_steps(self, carry: _Carry, end, steps_per_iteration=1, first_row=None, in_loop=False) -> _Carry:
         """Steps, so many in an iteration of a loop, as long as all of them come before `end`."""
 
         def body(carry):
             for offset in range(steps_per_iteration):
-                carry = self.take_step(carry, offset, first_row)
+                carry = self.take_step(carry, offset, first_row, in_loop)
             return carry._replace(step=carry.step + steps_per_iteration)
 
         # Not in the loop: there it would be computed again at each iteration.
@@ -171,7 +172,7 @@ class _Loop:
 
         def body(outer):
             inner = self.with_buffers(outer, rows)
-            inner = self.take_steps(inner, tf.minimum(outer.step + rows, end), first_row=outer.step)
+            inner = self.take_steps(inner, tf.minimum(outer.step + rows, end), first_row=outer.step, in_loop=True)
             chunk = (outer.step - first) // rows
             return inner._replace(
                 written=write_rows(outer.written, inner.written, chunk),
@@ -258,7 +259,7 @@ def _take_all_in_xla(loop: _Loop, num_steps) -> _Carry:
         # them, and computes each number many times, unless there are two calls of it.
         carry = loop.take_step(carry)._replace(step=tf.constant(1))
     if rows is None:
-        return loop.take_steps(carry, num_steps)
+        return loop.take_steps(carry, num_steps, in_loop=not dynamic and num_steps - first > 1)
     before = carry.written, carry.derived
     carry = loop.take_chunks(carry, num_steps, rows)
     if not loop.use_seed:

@@ -42,7 +42,7 @@ class StatelessStep:
     def trace_source(self, leaf, quantities) -> None:
         """No variable is updated, so no leaf is written by an update op."""
 
-    def __call__(self, state, seed, sources, buffers, row, row_offset, needs_parameters) -> StepResult:
+    def __call__(self, state, seed, sources, buffers, row, row_offset, in_loop, needs_parameters) -> StepResult:
         loss, gradients, parameters, optimizer_state = self._step(*state, seed)
         return StepResult((parameters, optimizer_state), loss, gradients, parameters, optimizer_state, buffers)
 

@@ -101,13 +101,13 @@ class VariableStep:
                 return TraceSource("param", i) if constraint(self.variables[i]) is None else None
         return None
 
-    def __call__(self, state, seed, sources, buffers, row, row_offset, needs_parameters) -> StepResult:
+    def __call__(self, state, seed, sources, buffers, row, row_offset, in_loop, needs_parameters) -> StepResult:
         """One step. See `fusemin.step_result`."""
         loss, gradients = self._differentiate(seed)
         if self.variables is None:
             self.variables = list(self._read)
         if self.update is not None:
-            buffers = fused_step(self.update, gradients, loss, sources, buffers, row, row_offset)
+            buffers = fused_step(self.update, gradients, loss, sources, buffers, row, row_offset, in_loop)
             for variable in self.variables:
                 constrain(variable)
         else:

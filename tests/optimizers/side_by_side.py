@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +50,13 @@ class Start:
 
 
 def draw(
-    rule: str, dtype: tf.DType, num_variables: int, num_steps: int, seed: int = 0, index_dtype: type | None = None
+    rule: str,
+    dtype: tf.DType,
+    num_variables: int,
+    num_steps: int,
+    seed: int = 0,
+    index_dtype: type | None = None,
+    shapes: Sequence[tuple[int, ...]] = SHAPES,
 ) -> Start:
     """A random start for a rule. A fifth of the gradients are 0, and so are all of one step in ten.
 
@@ -58,7 +64,7 @@ def draw(
     """
     rng = np.random.default_rng(seed)
     names = _core.rules()[rule]
-    shapes = SHAPES[:num_variables] if index_dtype is None or num_variables == 1 else SPARSE_SHAPES
+    shapes = shapes[:num_variables] if index_dtype is None or num_variables == 1 else SPARSE_SHAPES
 
     def rounded(array):
         return np.asarray(array).astype(dtype.as_numpy_dtype).astype(np.float64)

@@ -10,7 +10,7 @@ from side_by_side import Start, set_up, state_of
 from fusemin.fused_step import fused_step
 
 # How the update is compiled: see docs/xla.md.
-FORMS = ("hlo", "call")
+FORMS = ("hlo", "loops", "call")
 
 
 @contextlib.contextmanager
@@ -50,7 +50,7 @@ def run_all(rows, starts: list[Start], dtype: tf.DType, fused: bool, jit_compile
         def step(i):
             of_step = [g[i] for g in stacked]
             if fused:
-                fused_step(update, of_step, loss=None)
+                fused_step(update, of_step, loss=None, in_loop=True)
             else:
                 optimizer.apply_gradients(zip(of_step, update.variables, strict=True))
             return i + 1

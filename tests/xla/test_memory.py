@@ -32,7 +32,7 @@ def loop_body(directory):
 @pytest.mark.parametrize(
     "optimizer", ["keras.optimizers.Adam(0.1)", "keras.optimizers.SGD(0.1)", "tf.compat.v1.train.AdamOptimizer(0.1)"]
 )
-@pytest.mark.parametrize("form", ["", "hlo", "call"])
+@pytest.mark.parametrize("form", ["", "hlo", "loops", "call"])
 def test_no_copy_of_the_parameter_in_the_loop(form, optimizer, tmp_path):
     flags = f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text"
     program = PROGRAM.format(optimizer=optimizer)
@@ -41,5 +41,12 @@ def test_no_copy_of_the_parameter_in_the_loop(form, optimizer, tmp_path):
     assert re.search(rf"= {SHAPE}\S* (fusion|get-tuple-element)\(", body), "no large array is in the loop"
     copies = re.findall(rf"= {SHAPE}\S* copy\(.*", body)
     assert not copies, json.dumps(copies, indent=1)
-    # Above the threshold the update is one call of the kernels.
-    assert ('custom_call_target="fusemin_step"' in body) == (form != "hlo")
+    assert ('custom_call_target="fusemin_step"' in body) == (form == "call")
+    # SGD replaces one array only, for which XLA makes a loop by itself. What a loop replaces must have kept its place
+    # among the operands, whatever XLA has fused into it.
+    loops = re.findall(r" fusion\((.*?)\), .*output_to_operand_aliasing=\{(.*?)\}, calls", body)
+    assert bool(loops) == (form in ("", "loops") and "SGD" not in optimizer)
+    for operands, aliases in loops:
+        for position in re.findall(r"\((\d+), ", aliases):
+            operand = operands.split(", ")[int(position)]
+            assert re.search(rf"{re.escape(operand)} = {SHAPE}", body), f"{operand} is replaced by a large array"

@@ -324,7 +324,9 @@ def test_other_parts_that_xla_cannot_compile():
 def test_the_form_has_a_name_that_is_checked():
     with (
         form_of_update("other"),
-        pytest.raises(tf.errors.InvalidArgumentError, match="FUSEMIN_XLA_FORM is 'other', it must be 'hlo' or 'call'"),
+        pytest.raises(
+            tf.errors.InvalidArgumentError, match="FUSEMIN_XLA_FORM is 'other', it must be 'hlo', 'loops' or 'call'"
+        ),
     ):
         Problem.make().minimize(3, jit_compile=True)
 
