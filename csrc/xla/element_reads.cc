@@ -1,6 +1,7 @@
 #include "xla/element_reads.h"
 
 #include <algorithm>
+#include <deque>
 
 #include "xla/hlo/ir/hlo_instruction.h"
 #include "xla/hlo/ir/hlo_opcode.h"
@@ -28,7 +29,7 @@ bool IsScalar(const HloInstructionProto& instruction) {
 }  // namespace
 
 ElementReads::ElementReads(xla::XlaBuilder* builder, const std::vector<xla::XlaOp>& arrays) : builder_(builder) {
-  for (xla::XlaOp array : arrays) arrays_.insert(KeyOf(XlaBuilderFriend::GetInstruction(array)->id()));
+  for (xla::XlaOp array : arrays) arrays_.insert(KeyOf(array));
 }
 
 const HloInstructionProto& ElementReads::Instruction(int64_t handle) const {
@@ -41,6 +42,8 @@ ElementReads::Key ElementReads::KeyOf(int64_t handle) const {
   return {handle, -1};
 }
 
+ElementReads::Key ElementReads::KeyOf(xla::XlaOp op) const { return KeyOf(XlaBuilderFriend::GetInstruction(op)->id()); }
+
 bool ElementReads::IsLoopState(xla::XlaOp array) const {
   const HloInstructionProto& instruction = *XlaBuilderFriend::GetInstruction(array);
   return Is(instruction, HloOpcode::kGetTupleElement) &&
@@ -48,26 +51,38 @@ bool ElementReads::IsLoopState(xla::XlaOp array) const {
 }
 
 bool ElementReads::AreOfElement(xla::XlaOp operand, const std::vector<xla::XlaOp>& arrays) {
-  const std::set<Key>& elsewhere = ReadElsewhere(operand);
-  return std::none_of(arrays.begin(), arrays.end(), [&](xla::XlaOp array) {
-    return elsewhere.count(KeyOf(XlaBuilderFriend::GetInstruction(array)->id())) > 0;
-  });
+  std::set<Key> keys;
+  for (xla::XlaOp array : arrays) keys.insert(KeyOf(array));
+  const HloInstructionProto& instruction = *XlaBuilderFriend::GetInstruction(operand);
+  const auto is_one = [&](const Key& array) { return keys.count(array) > 0; };
+  if (!IsScalar(instruction)) return !Search(instruction, is_one);
+  const std::set<Key>& read = ReadByScalar(instruction);
+  return std::none_of(read.begin(), read.end(), is_one);
 }
 
-const std::set<ElementReads::Key>& ElementReads::ReadElsewhere(xla::XlaOp operand) {
-  const HloInstructionProto& last = *XlaBuilderFriend::GetInstruction(operand);
-  const auto [found, inserted] = read_elsewhere_.try_emplace(last.id());
-  std::set<Key>& elsewhere = found->second;
-  if (!inserted) return elsewhere;
+const std::set<ElementReads::Key>& ElementReads::ReadByScalar(const HloInstructionProto& scalar) {
+  const auto [entry, is_new] = read_by_scalar_.try_emplace(scalar.id());
+  std::set<Key>& read = entry->second;
+  if (is_new) {
+    Search(scalar, [&](const Key& array) {
+      read.insert(array);
+      return false;
+    });
+  }
+  return read;
+}
+
+template <class Found>
+bool ElementReads::Search(const HloInstructionProto& operand, const Found& found) const {
   // A scalar is the same at every element.
-  std::vector<std::pair<int64_t, Where>> open{{last.id(), IsScalar(last) ? Where::kAnywhere : Where::kElement}};
+  std::deque<std::pair<int64_t, Where>> open{{operand.id(), IsScalar(operand) ? Where::kAnywhere : Where::kElement}};
   std::set<std::pair<int64_t, Where>> seen(open.begin(), open.end());
   while (!open.empty()) {
-    const auto [handle, where] = open.back();
-    open.pop_back();
+    const auto [handle, where] = open.front();
+    open.pop_front();
     const Key key = KeyOf(handle);
     if (arrays_.count(key) > 0) {
-      if (where == Where::kAnywhere) elsewhere.insert(key);
+      if (where == Where::kAnywhere && found(key)) return true;
       continue;
     }
     const HloInstructionProto& instruction = Instruction(handle);
@@ -77,7 +92,7 @@ const std::set<ElementReads::Key>& ElementReads::ReadElsewhere(xla::XlaOp operan
       if (seen.emplace(id, next).second) open.emplace_back(id, next);
     }
   }
-  return elsewhere;
+  return false;
 }
 
 }  // namespace fusemin::hlo

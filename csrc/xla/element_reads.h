@@ -36,11 +36,17 @@ class ElementReads {
 
   const xla::HloInstructionProto& Instruction(int64_t handle) const;
   Key KeyOf(int64_t handle) const;
-  const std::set<Key>& ReadElsewhere(xla::XlaOp operand);
+  Key KeyOf(xla::XlaOp op) const;
+  // Calls `found(array)` for arrays that `operand` reads elsewhere, near ones first, until it returns true. Whether it
+  // did.
+  template <class Found>
+  bool Search(const xla::HloInstructionProto& operand, const Found& found) const;
+  const std::set<Key>& ReadByScalar(const xla::HloInstructionProto& scalar);
 
   xla::XlaBuilder* const builder_;
   std::set<Key> arrays_;
-  std::map<int64_t, std::set<Key>> read_elsewhere_;
+  // Most scalars are those of all variables.
+  std::map<int64_t, std::set<Key>> read_by_scalar_;
 };
 
 }  // namespace fusemin::hlo

@@ -1,14 +1,14 @@
 // Several arrays replaced in place by one loop over their elements, inside a program for a CPU.
 //
 // XLA on a CPU makes a loop for each array, so that Adam goes over memory three times; this is one fusion with several
-// results, into which XLA then brings the gradient too. It is built of what XLA takes as it is:
-//  - Its root is a reduction over no dimension. With a tuple as the root XLA would fuse no division or root into it,
-//  and
-//    operations that stand in a fusion already get no layout, without which there is no code for results of a tuple.
-//  - The arrays are its first operands, and its results are declared to be in place of them. XLA fuses into an
-//  operation
-//    in place whatever it finds, so it is for the caller to see that nothing reads another element of the arrays, see
-//    element_reads.h, and that the arrays themselves are not fused into it, which would move its operands.
+// results, into which XLA then brings the gradient too. It is built of what XLA takes as it is.
+//
+// Its root is a reduction over no dimension. With a tuple as the root XLA would fuse no division or root into it, and
+// operations that stand in a fusion already get no layout, without which there is no code for results of a tuple.
+//
+// The arrays are its first operands, and its results are declared to be in place of them. XLA fuses into an operation
+// in place whatever it finds, so it is for the caller to see that nothing reads another element of the arrays, see
+// element_reads.h, and that the arrays themselves are not fused into it, which would move its operands.
 #ifndef FUSEMIN_XLA_LOOP_BODY_H_
 #define FUSEMIN_XLA_LOOP_BODY_H_
 
