@@ -245,7 +245,7 @@ class FusedStepOp : public tensorflow::XlaOpKernel {
     for (int i = 0; i < a_.num_values; ++i) {
       const xla::XlaOp value = ctx->Input(a_.values_at + i);
       if (ctx->InputShape(a_.values_at + i).dims() > 0) continue;
-      const Condition never{xla::And(xla::Ne(value, value), xla::Eq(value, value))};
+      const Value never{xla::And(xla::Ne(value, value), xla::Eq(value, value)), xla::PRED};
       values->hyperparameters[0] = Select(never, Constant(values->hyperparameters[0], 0.0), values->hyperparameters[0]);
     }
   }

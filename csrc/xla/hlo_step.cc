@@ -17,7 +17,6 @@ constexpr double kOff = StepOptions::kOff;
 Value Int(xla::XlaBuilder* builder, int64_t c) { return {xla::ConstantR0<int64_t>(builder, c), xla::S64}; }
 Value Equal(Value a, Value b) { return {xla::Eq(a.op, b.op), xla::PRED}; }
 Value And(Value a, Value b) { return {xla::And(a.op, b.op), xla::PRED}; }
-Value If(Value condition, Value yes, Value no) { return Select(Condition{condition.op, condition.loop}, yes, no); }
 
 // The call after `iterations` is one of `every`, the last of each.
 Value IsLastOf(Value iterations, double every) {
@@ -76,7 +75,7 @@ class Step {
       if (!is_loop) after_.segments[i] = Update(scalars, i, before_.segments[i]);
     }
     const auto choose = [](Value condition, Value yes, Value no) {
-      return condition.op.IsUninitialized() ? yes : If(condition, yes, no);
+      return condition.op.IsUninitialized() ? yes : Select(condition, yes, no);
     };
     for (int k = 0; k < a_.rule->num_scalars; ++k) {
       const Value next = choose(scalars.applies, next_scalars[k], before_.scalars[k]);
@@ -86,8 +85,8 @@ class Step {
     if (a_.has_loss_scale) {
       const Value counted = before_.loss_counter + Wide(1.0);
       const Value grows = And(scalars.taken, Equal(counted, Wide(user_.dynamic_growth_steps)));
-      after_.loss_scale = before_.loss_scale * If(grows, Wide(2.0), If(scalars.taken, Wide(1.0), Wide(0.5)));
-      after_.loss_counter = If(scalars.taken, If(grows, Wide(0.0), counted), Wide(0.0));
+      after_.loss_scale = before_.loss_scale * Select(grows, Wide(2.0), Select(scalars.taken, Wide(1.0), Wide(0.5)));
+      after_.loss_counter = Select(scalars.taken, Select(grows, Wide(0.0), counted), Wide(0.0));
     }
     return std::move(after_);
   }
@@ -116,7 +115,7 @@ class Step {
     if (a_.has_averages) {
       const bool starts_at_param = user_.ema_starts_at_param != 0.0;
       Value keep = Wide(user_.ema_momentum);
-      if (starts_at_param) keep = If(Equal(updates, Int(builder_, 0)), Wide(0.0), keep);
+      if (starts_at_param) keep = Select(Equal(updates, Int(builder_, 0)), Wide(0.0), keep);
       // Keras 3 subtracts the momentum from 1 in the type of the variable, tf_keras before it is rounded to that.
       s.take = Load(Wide(1.0) - (starts_at_param ? Convert(Load(keep), xla::F64) : keep));
       s.keep = Load(keep);
@@ -189,16 +188,16 @@ class Step {
     } else {
       s.rule->Update(gradient, &param, slots);
     }
-    const auto if_applies = [&](Value yes, Value no) { return a_.has_accumulators ? If(s.applies, yes, no) : yes; };
+    const auto if_applies = [&](Value yes, Value no) { return a_.has_accumulators ? Select(s.applies, yes, no) : yes; };
     segment.param = if_applies(Store(param), old.param);
     for (int k = 0; k < num_slots; ++k) segment.slots[k] = if_applies(Store(slots[k]), old.slots[k]);
-    if (a_.has_accumulators) segment.accumulator = If(s.applies, Constant(old.param, 0.0), accumulated);
+    if (a_.has_accumulators) segment.accumulator = Select(s.applies, Constant(old.param, 0.0), accumulated);
     if (a_.has_averages) {
       segment.average = Store(s.keep * Load(old.average) + s.take * Load(segment.param));
-      if (user_.ema_overwrite_frequency != kOff) segment.param = If(s.overwrites, segment.average, segment.param);
+      if (user_.ema_overwrite_frequency != kOff) segment.param = Select(s.overwrites, segment.average, segment.param);
     }
     if (a_.has_loss_scale) {
-      ForEach([&](auto member) { member(segment) = If(s.taken, member(segment), member(old)); });
+      ForEach([&](auto member) { member(segment) = Select(s.taken, member(segment), member(old)); });
     }
     return segment;
   }
@@ -230,8 +229,7 @@ class Step {
     }
     std::vector<Value*> results;
     ForEach([&](auto member) { results.push_back(&member(segment)); });
-    const absl::Status finished = body.Finish(results);
-    if (!finished.ok()) builder_->ReportError(finished);
+    body.Finish(results);
     after_.segments[i] = segment;
     return true;
   }

@@ -56,7 +56,7 @@ Value LoopBody::Bring(Value outside) {
   return {parameters_[at], outside.type, outside.known, this};
 }
 
-absl::Status LoopBody::Finish(const std::vector<Value*>& results) {
+void LoopBody::Finish(const std::vector<Value*>& results) {
   std::vector<xla::XlaOp> elements, initial;
   std::vector<std::pair<xla::ShapeIndex, std::pair<int64_t, xla::ShapeIndex>>> in_place;
   for (const Value* result : results) {
@@ -65,15 +65,15 @@ absl::Status LoopBody::Finish(const std::vector<Value*>& results) {
     initial.push_back(xla::Zero(inside_.get(), result->type));
     in_place.push_back({{at}, {at, {}}});
   }
-  TF_ASSIGN_OR_RETURN(const xla::XlaComputation take, TakeElements(inside_.get(), results));
-  const xla::XlaOp root = xla::Reduce(inside_.get(), elements, initial, take, {});
-  TF_ASSIGN_OR_RETURN(const xla::XlaComputationId computation, inside_->BuildSubComputation(root));
-  const xla::XlaOp loop =
-      xla::internal::XlaBuilderFriend::BuildFusion(outer_, operands_, "kLoop", computation, in_place);
+  const xla::XlaOp loop = outer_->ReportErrorOrReturn([&]() -> absl::StatusOr<xla::XlaOp> {
+    TF_ASSIGN_OR_RETURN(const xla::XlaComputation take, TakeElements(inside_.get(), results));
+    const xla::XlaOp root = xla::Reduce(inside_.get(), elements, initial, take, {});
+    TF_ASSIGN_OR_RETURN(const xla::XlaComputationId computation, inside_->BuildSubComputation(root));
+    return xla::internal::XlaBuilderFriend::BuildFusion(outer_, operands_, "kLoop", computation, in_place);
+  });
   for (size_t i = 0; i < results.size(); ++i) {
     *results[i] = {xla::GetTupleElement(loop, static_cast<int64_t>(i)), results[i]->type};
   }
-  return absl::OkStatus();
 }
 
 }  // namespace fusemin::hlo

@@ -38,7 +38,7 @@ class LoopBody {
 
   // The end: replaces each of `results`, values of the loop, by an array around it, in place of the operand of the same
   // position.
-  absl::Status Finish(const std::vector<Value*>& results);
+  void Finish(const std::vector<Value*>& results);
 
  private:
   xla::XlaBuilder* const outer_;

@@ -53,19 +53,18 @@ Value Pow(Value base, Value exponent) {
   return Convert(power, base.type);
 }
 
-Value Select(Condition condition, Value yes, Value no) {
-  Value chosen{condition.op, xla::PRED, std::nullopt, condition.loop};
+Value Select(Value condition, Value yes, Value no) {
   Meet(&yes, &no);
-  Meet(&chosen, &yes);
-  Meet(&chosen, &no);
+  Meet(&condition, &yes);
+  Meet(&condition, &no);
   xla::XlaBuilder* const builder = yes.op.builder();
   xla::Shape largest = xla::ShapeUtil::MakeShape(xla::PRED, {});
-  for (xla::XlaOp op : {chosen.op, yes.op, no.op}) {
+  for (xla::XlaOp op : {condition.op, yes.op, no.op}) {
     const absl::StatusOr<xla::Shape> shape = builder->GetShape(op);
     if (!shape.ok()) return {builder->ReportError(shape.status()), yes.type};
     if (largest.dimensions().empty()) largest = *shape;
   }
-  return {xla::Select(BroadcastTo(chosen.op, largest), BroadcastTo(yes.op, largest), BroadcastTo(no.op, largest)),
+  return {xla::Select(BroadcastTo(condition.op, largest), BroadcastTo(yes.op, largest), BroadcastTo(no.op, largest)),
           yes.type, std::nullopt, yes.loop};
 }
 

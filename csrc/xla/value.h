@@ -24,12 +24,6 @@ struct Value {
   LoopBody* loop = nullptr;
 };
 
-// What `Less` gives and `Select` takes.
-struct Condition {
-  xla::XlaOp op;
-  LoopBody* loop = nullptr;
-};
-
 // The same number as another type, rounded to it.
 Value Convert(Value x, xla::PrimitiveType type);
 
@@ -89,12 +83,12 @@ inline Value Min(Value a, Value b) {
 // Through float64, as on the CPU: XLA's own power of float32 is an approximation whose error 1 - beta^t would magnify.
 Value Pow(Value base, Value exponent);
 
-inline Condition Less(Value a, Value b) {
+inline Value Less(Value a, Value b) {
   Meet(&a, &b);
-  return {xla::Lt(a.op, b.op), a.loop};
+  return {xla::Lt(a.op, b.op), xla::PRED, std::nullopt, a.loop};
 }
 // Condition and alternatives may be scalars beside arrays.
-Value Select(Condition condition, Value yes, Value no);
+Value Select(Value condition, Value yes, Value no);
 
 }  // namespace fusemin::hlo
 

@@ -59,9 +59,9 @@ OPTIMIZERS = {
 }
 
 
-def run(make_optimizer, losses, jit_compile, num_steps=6, before=lambda variables: None):
+def run(make_optimizer, losses, jit_compile, num_steps=6, before=lambda variables: None, start=START, form="loops"):
     """`(trace and variables, HLO)` of a fit of `losses(*variables)`; as many variables as it takes."""
-    variables = [tf.Variable(START * (i + 1)) for i in range(losses.__code__.co_argcount)]
+    variables = [tf.Variable(start * (i + 1)) for i in range(losses.__code__.co_argcount)]
     optimizer = make_optimizer()
     optimizer.build(variables)
 
@@ -76,7 +76,7 @@ def run(make_optimizer, losses, jit_compile, num_steps=6, before=lambda variable
             trace_fn=lambda q: (q.loss, q.gradients),
         )
 
-    with form_of_update("loops"):
+    with form_of_update(form):
         trace = fit()
         hlo = fit.experimental_get_compiler_ir()(stage="hlo") if jit_compile else ""
     return (trace, [v.numpy() for v in variables]), hlo
@@ -126,25 +126,11 @@ def test_variables_that_the_program_has_made(num_steps):
 def test_large_variables_of_which_one_cannot_be_a_loop():
     """Then it is the kernels that update both."""
 
-    def fit(jit_compile):
-        variables = x, y = [tf.Variable(np.tile(START, 200)), tf.Variable(np.tile(TARGET, 200))]
-        optimizer = OPTIMIZERS["Adam"]()
-        optimizer.build(variables)
+    def losses(x, y):
+        return tf.reduce_sum((x - 1.0) ** 2) + tf.reduce_sum(y * tf.stop_gradient(tf.reverse(y, [0])))
 
-        @tf.function(autograph=False, jit_compile=jit_compile)
-        def run():
-            return fusemin.minimize(
-                lambda: tf.reduce_sum((x - 1.0) ** 2) + tf.reduce_sum(y * tf.stop_gradient(tf.reverse(y, [0]))),
-                3,
-                optimizer,
-                trainable_variables=variables,
-            )
-
-        return (run(), x.numpy(), y.numpy()), run
-
-    got, compiled = fit(True)
-    assert "fusemin_step" in compiled.experimental_get_compiler_ir()(stage="hlo")
-    assert_same(got, fit(None)[0], rtol=RTOL)
+    hlo = compare(OPTIMIZERS["Adam"], losses, num_steps=3, start=np.tile(START, 200), form=None)
+    assert "fusemin_step" in hlo
 
 
 PROGRAM = """
