@@ -62,7 +62,9 @@ def _probe(step, trace_fn, criterion, use_seed) -> _Probe:
             optimizer_state=optimizer_state,
             seed=seed,
         )
-        plan = TracePlan.make(trace_fn(quantities), functools.partial(step.trace_source, quantities=quantities))
+        traced, effects = graphs.with_effects(trace_fn, quantities)
+        source = functools.partial(step.trace_source, quantities=quantities, effects=effects)
+        plan = TracePlan.make(traced, source, effects)
         return tf.nest.map_structure(tf.convert_to_tensor, state)
 
     criterion_state = graphs.trial(
@@ -130,7 +132,8 @@ class _Loop:
         step_seed, next_seed = seeds.split_seed(carry.seed) if self.use_seed else (None, ())
         criterion, plan, options = self.criterion, self.plan, self._options
         row = carry.step if first_row is None else carry.step - first_row
-        needs_parameters = bool(plan.derived_specs) or criterion is not None
+        calls_trace_fn = bool(plan.derived_specs) or plan.effects
+        needs_parameters = calls_trace_fn or criterion is not None
         result = self.step(carry.state, step_seed, plan.sources, carry.written, row, offset, in_loop, needs_parameters)
         index = carry.step + offset if offset else carry.step
         has_converged, done, criterion_state = tf.zeros(tf.shape(result.loss), tf.bool), (), ()
@@ -140,7 +143,7 @@ class _Loop:
             )
             done = tf.reshape(options.batch_convergence_reduce_fn(has_converged), [])
         derived = carry.derived
-        if plan.derived_specs:
+        if calls_trace_fn:
             quantities = MinimizeTraceableQuantities(
                 step=index,
                 loss=result.loss,
@@ -232,6 +235,9 @@ def _take_all(loop: _Loop, num_steps, once: bool) -> _Carry:
     carry, dynamic = loop.with_buffers(loop.start(), num_steps), tf.is_tensor(num_steps)
     small = loop.step.num_ops() <= MAX_OPS_OF_SMALL_STEP and loop.criterion is None
     small = small and not (once and num_steps < MIN_STEPS_OF_ONE_RUN)
+    # Nothing orders what is printed by ops of one iteration, and each copy of an op that draws random numbers begins
+    # with the same ones.
+    small = small and not loop.plan.effects and not loop.step.effects
     if small and not dynamic:
         # The steps that do not fill an iteration need no loop, which would take longer to build than they.
         rest = num_steps % STEPS_PER_ITERATION
@@ -248,21 +254,23 @@ def _take_all(loop: _Loop, num_steps, once: bool) -> _Carry:
 
 def _take_all_in_xla(loop: _Loop, num_steps) -> _Carry:
     """All steps, as programs of XLA take them fastest."""
-    carry, dynamic, first = loop.start(), tf.is_tensor(num_steps), int(loop.use_seed)
+    carry, dynamic = loop.start(), tf.is_tensor(num_steps)
+    first = int(loop.use_seed or not all(spec.shape.is_fully_defined() for spec in loop.plan.derived_specs))
     # XLA compiles a loop that takes no step too, and refuses to write rows into nothing.
     if not dynamic and num_steps == 0:
         return loop.with_buffers(carry, 0)
     rows = None if dynamic else rows_of_chunk(loop.step, loop.plan, num_steps - first)
     carry = loop.with_buffers(carry, num_steps if rows is None else first)
-    if loop.use_seed and not dynamic:
+    if first and not dynamic:
         # By itself, before the loop. XLA has a function for the random numbers of a shape, and fuses it into what uses
-        # them, and computes each number many times, unless there are two calls of it.
+        # them, and computes each number many times, unless there are two calls of it. And only the first row tells the
+        # bound of a shape that is not known before.
         carry = loop.take_step(carry)._replace(step=tf.constant(1))
     if rows is None:
         return loop.take_steps(carry, num_steps, in_loop=not dynamic and num_steps - first > 1)
     before = carry.written, carry.derived
     carry = loop.take_chunks(carry, num_steps, rows)
-    if not loop.use_seed:
+    if not first:
         return carry
     written, derived = (
         [tf.concat(parts, 0) for parts in zip(*buffers, strict=True)]

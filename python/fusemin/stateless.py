@@ -36,10 +36,12 @@ class StatelessStep:
         specs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), self._step.structured_outputs)
         self.loss, self.gradients, self.parameters, self.optimizer_state = specs
 
+        self.effects = graphs.has_effects(self._step.graph.get_operations())
+
     def num_ops(self) -> int:
         return len(self._step.graph.get_operations())
 
-    def trace_source(self, leaf, quantities) -> None:
+    def trace_source(self, leaf, quantities, effects) -> None:
         """No variable is updated, so no leaf is written by an update op."""
 
     def __call__(self, state, seed, sources, buffers, row, row_offset, in_loop, needs_parameters) -> StepResult:
@@ -121,11 +123,11 @@ def minimize_stateless(
     seed = None if seed is None else seeds.sanitize_seed(seed, _SALT)
     options = Options(convergence_criterion, batch_convergence_reduce_fn, return_full_length_trace)
 
-    def run(init, seed):
+    def minimize(init, seed):
         with tf.name_scope(name):
             step = StatelessStep(loss_fn, optimizer, init, seed is not None)
             (parameters, _), trace = run_loop(step, num_steps, seed, trace_fn, options)
             return parameters, trace
 
     init = tf.nest.map_structure(lambda x: tf.convert_to_tensor(x, dtype_hint=tf.float32), init)
-    return tf.function(run, autograph=False, jit_compile=jit_compile or None)(init, seed)
+    return tf.function(minimize, autograph=False, jit_compile=jit_compile or None)(init, seed)

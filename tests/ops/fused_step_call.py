@@ -58,6 +58,7 @@ class FusedStepCall:
             "gradient_sums": [],
             "hyperparameters": [],
             "row": 0,
+            "after": [],
             "values": [],
             "buffers": [],
             "rule": rule,

@@ -12,7 +12,7 @@ PROGRAM = """
 
     x = tf.Variable(tf.zeros([4_000_000]))
     losses = fusemin.minimize(lambda: tf.reduce_sum((x - 5.0) ** 2), 6, {optimizer},
-                              trainable_variables=[x], jit_compile=True)
+                              trainable_variables=[x], jit_compile=True, trace_fn={trace_fn})
     print(losses.shape[0])
 """
 SHAPE = r"f32\[4000000\]"
@@ -35,7 +35,7 @@ def loop_body(directory):
 @pytest.mark.parametrize("form", ["", "hlo", "loops", "call"])
 def test_no_copy_of_the_parameter_in_the_loop(form, optimizer, tmp_path):
     flags = f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text"
-    program = PROGRAM.format(optimizer=optimizer)
+    program = PROGRAM.format(optimizer=optimizer, trace_fn="lambda q: q.loss")
     assert run_program(program, XLA_FLAGS=flags, FUSEMIN_XLA_FORM=form) == "6\n"
     body = loop_body(tmp_path)
     assert re.search(rf"= {SHAPE}\S* (fusion|get-tuple-element)\(", body), "no large array is in the loop"
@@ -50,3 +50,11 @@ def test_no_copy_of_the_parameter_in_the_loop(form, optimizer, tmp_path):
         for position in re.findall(r"\((\d+), ", aliases):
             operand = operands.split(", ")[int(position)]
             assert re.search(rf"{re.escape(operand)} = {SHAPE}", body), f"{operand} is replaced by a large array"
+
+
+@pytest.mark.parametrize("trace_fn", ["q.loss / 7.0", "q.parameters[0][:3]", "q.step"])
+def test_no_copy_where_the_loss_is_not_traced(trace_fn, tmp_path):
+    flags = f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text"
+    program = PROGRAM.format(optimizer="keras.optimizers.Adam(0.1)", trace_fn=f"lambda q: {trace_fn}")
+    assert run_program(program, XLA_FLAGS=flags) == "6\n"
+    assert not re.findall(rf"= {SHAPE}\S* copy\(.*", loop_body(tmp_path))
