@@ -55,7 +55,7 @@ class TracePlan:
     structure: Any
     leaves: list[TraceSource | tf.TensorSpec]
     source_specs: list[tf.TensorSpec]
-    effects: bool
+    effects: bool = False
 
     @classmethod
     def make(cls, structure, trace_source, effects: bool) -> "TracePlan":
