@@ -1,8 +1,42 @@
-"""Measured differences: kept with each test, and printed at the end of a run, each group's largest beside its limit."""
+"""Lanes, what is collected where, and measured differences, which are kept with each test and printed at the end of a
+run, each group's largest beside its limit."""
 
 import math
+import re
+import shutil
 
 import pytest
+
+from tests.support.cuda.gpus import why_no_gpu
+
+# The lanes, each a marker: `python -m pytest -m fast`. What is in one is said here, by where the ids of tests begin.
+LANES = {
+    "fast": r"kernels/",
+    "cuda": r"cuda/|gpu/",
+    "bench": r"test_(gpu_)?benchmarks?_smoke\.py",
+}
+# Tests that could only skip are not collected: what they need, and why it is not there.
+NEEDS = {
+    "gpu/test_kernels.py": why_no_gpu(),
+    "cuda/test_nvcc.py": "" if shutil.which("nvcc") else "nvcc is not on PATH",
+}
+collect_ignore = [path for path, why_not in NEEDS.items() if why_not]
+
+
+def pytest_report_header():
+    left_out = [f"not collected: tests/{path}, {why_not}" for path, why_not in NEEDS.items() if why_not]
+    gpu = ["what needs a GPU runs where there is one, by `python -m pytest -m cuda`"] if why_no_gpu() else []
+    return left_out + gpu
+
+
+@pytest.hookimpl(tryfirst=True)  # Before pytest looks for the marker that is asked for.
+def pytest_collection_modifyitems(items):
+    for item in items:
+        test = item.nodeid.removeprefix("tests/")
+        for lane, pattern in LANES.items():
+            if re.match(pattern, test):
+                item.add_marker(lane)
+
 
 _KEY = "difference"
 

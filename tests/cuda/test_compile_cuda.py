@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from mutants import missing
+
+from tests.support.cuda.mutants import missing
 
 SCRIPT = """
 import locale, sys

@@ -1,12 +1,13 @@
 """Every rule, dtype and option of the embedded PTX, interpreted, against the CPU kernels on the same arrays."""
 
 import numpy as np
-import ptx
 import pytest
-from cuda_step import DeviceStep, cuda
-from interpreting_driver import InterpretingDriver, device_array
-from kernel_step import DTYPES, assert_same_bits, draw, largest_ulps, run
-from rules_in_numpy import RATE, RULES
+
+from tests.support.cuda import ptx
+from tests.support.cuda.cuda_step import DeviceStep, cuda
+from tests.support.cuda.interpreting_driver import InterpretingDriver, device_array
+from tests.support.kernel_step import DTYPES, assert_same_bits, draw, largest_ulps, run
+from tests.support.rules_in_numpy import RATE, RULES
 
 CHUNK = cuda.MIN_CHUNK
 # Empty, one, around a vector of each dtype, a tail, around a chunk.

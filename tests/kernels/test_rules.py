@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
-from kernel_step import (
+
+from fusemin import _core
+from tests.support.kernel_step import (
     DTYPES,
     MIN_BYTES_PER_THREAD,
     ROW_CHUNK,
@@ -13,9 +15,7 @@ from kernel_step import (
     run,
     run_reference,
 )
-from rules_in_numpy import NEGLIGIBLE, RULES, SAME
-
-from fusemin import _core
+from tests.support.rules_in_numpy import NEGLIGIBLE, RULES, SAME
 
 # In units in the last place; for float64 that is at most 4.5e-16 of the value. The references do the same operations in
 # the same order, so on x86-64 the measured differences are 0: what is left is for another C library's pow.

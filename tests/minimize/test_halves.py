@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
-from parity_table import FUSED_ROWS, NUM_STEPS, coupled_loss, float64_stock_steps, new_variables, row_id
 
 import fusemin
+from tests.support.parity_table import FUSED_ROWS, NUM_STEPS, coupled_loss, float64_stock_steps, new_variables, row_id
 
 MANTISSA_BITS = {"float16": 10, "bfloat16": 7}
 SMALLEST_EXPONENT = {"float16": -14, "bfloat16": -126}

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from optimizer_table import OPTION_ROWS, ROWS
-from side_by_side import FUSED, STOCK, Slices, draw, largest_difference, run
 
 from fusemin import optimizers
+from tests.support.optimizer_table import OPTION_ROWS, ROWS
+from tests.support.side_by_side import FUSED, STOCK, Slices, draw, largest_difference, run
 
 NUM_STEPS = 50
 FLOAT64_LIMIT = 1e-12

@@ -2,11 +2,11 @@
 
 import pytest
 import tensorflow as tf
-from compiled_steps import FORMS, run_all
-from optimizer_table import OPTION_ROWS, ROWS
-from side_by_side import draw, largest_difference
 
 from fusemin import optimizers
+from tests.support.compiled_steps import FORMS, run_all
+from tests.support.optimizer_table import OPTION_ROWS, ROWS
+from tests.support.side_by_side import draw, largest_difference
 
 NUM_STEPS = 12
 # XLA contracts multiply-adds, which the op in its default mode does not: "to rounding".

@@ -5,7 +5,8 @@ import pathlib
 import re
 
 import pytest
-from minimize_runs import run_program
+
+from tests.support.minimize_runs import run_program
 
 PROGRAM = """
     import keras, tensorflow as tf, fusemin

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from kernel_step import DTYPES, draw, ulps, ulps_of_largest
-from rules_in_numpy import RULES
 
 from fusemin import _core
+from tests.support.kernel_step import DTYPES, draw, ulps, ulps_of_largest
+from tests.support.rules_in_numpy import RULES
 
 CHUNK = _core.cuda.MIN_CHUNK
 # In units in the last place; of the largest element where sums, whose order is free, decide about the result.

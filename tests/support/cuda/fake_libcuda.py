@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ctypes
 
-import launch_parameters
 import numpy as np
-import ptx
-from cuda_driver import FUNCTIONS
-from interpreting_driver import InterpretingDriver
+
+from tests.support.cuda import launch_parameters, ptx
+from tests.support.cuda.cuda_driver import FUNCTIONS
+from tests.support.cuda.interpreting_driver import InterpretingDriver
 
 
 class FakeLibcuda(InterpretingDriver):

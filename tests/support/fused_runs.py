@@ -1,4 +1,4 @@
-"""What the tests of `fuse` share: the families, and a loop whose every step is the optimizer's own."""
+"""What the tests of `fuse` share: a loop whose every step is the optimizer's own."""
 
 import contextlib
 import logging
@@ -6,51 +6,9 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
-from typing import NamedTuple
 
-import keras
 import numpy as np
-import pytest
 import tensorflow as tf
-import tf_keras
-
-v1 = tf.compat.v1.train
-legacy = tf_keras.optimizers.legacy
-
-
-class Family(NamedTuple):
-    """How to make optimizers of a family: `adam(learning_rate)`, `momentum(learning_rate)`, and a learning rate that
-    halves every 2 steps, None if the family has no schedules."""
-
-    name: str
-    adam: Callable
-    momentum: Callable
-    schedule: Callable | None
-
-
-FAMILIES = (
-    Family(
-        "keras",
-        keras.optimizers.Adam,
-        lambda rate: keras.optimizers.SGD(rate, momentum=0.9, nesterov=True),
-        lambda: keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5),
-    ),
-    Family(
-        "tf_keras",
-        tf_keras.optimizers.Adam,
-        lambda rate: tf_keras.optimizers.SGD(rate, momentum=0.9, nesterov=True),
-        lambda: tf_keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5),
-    ),
-    Family(
-        "tf_keras legacy",
-        legacy.Adam,
-        lambda rate: legacy.SGD(rate, momentum=0.9, nesterov=True),
-        lambda: tf_keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5),
-    ),
-    Family("tf.compat.v1.train", v1.AdamOptimizer, lambda rate: v1.MomentumOptimizer(rate, 0.9), None),
-)
-each_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 
 
 def to_numpy(value) -> np.ndarray:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import exact_floats
-from exact_floats import FORMATS
-from ptx_snippets import Snippet
+from tests.support.cuda import exact_floats
+from tests.support.cuda.exact_floats import FORMATS
+from tests.support.cuda.ptx_snippets import Snippet
 
 from .values import crossed, drawn_floats, float_edges, joined
 

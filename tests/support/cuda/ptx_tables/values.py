@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 
-from exact_floats import FORMATS
+from tests.support.cuda.exact_floats import FORMATS
 
 
 def float_edges(kind):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ptx_snippets import Snippet
+from tests.support.cuda.ptx_snippets import Snippet
 
 from .integers import bits_of, number, values_of, wrapped
 from .values import crossed, drawn_integers, integer_edges, joined

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import ptx
+
+from tests.support.cuda import ptx
 
 HEADER = ".version 8.5\n.target sm_90\n.address_size 64\n"
 _SIZES = {"pred": 4, "8": 1, "16": 2, "32": 4, "64": 8}

@@ -1,6 +1,6 @@
 """The tables of docs/cuda.md: registers, from the cubins that are embedded in the build, and predictions, from shapes.
 
-    python tests/cuda/cuda_tables.py
+    python -m tests.support.cuda.cuda_tables
 
 writes them anew.
 """
@@ -10,19 +10,15 @@ from __future__ import annotations
 import math
 import pathlib
 import re
-import sys
 
-ROOT = pathlib.Path(__file__).parents[2]
-sys.path.append(str(ROOT))
+import keras
+import tensorflow as tf
 
-import keras  # noqa: E402
-import tensorflow as tf  # noqa: E402
-from cubin import resources  # noqa: E402
+from benchmarks.shapes import MODELS
+from fusemin import _core
+from tests.support.cuda.cubin import resources
 
-from benchmarks.shapes import MODELS  # noqa: E402
-from fusemin import _core  # noqa: E402
-
-PAGE = ROOT / "docs" / "cuda.md"
+PAGE = pathlib.Path(__file__).parents[3] / "docs" / "cuda.md"
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 # Registers a thread.

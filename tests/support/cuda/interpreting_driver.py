@@ -12,11 +12,10 @@ import functools
 import pathlib
 from dataclasses import dataclass, field
 
-import launch_parameters
 import numpy as np
-import ptx
 
 import fusemin._core
+from tests.support.cuda import launch_parameters, ptx
 
 _INT = ctypes.POINTER(ctypes.c_int)
 _HANDLE = ctypes.POINTER(ctypes.c_void_p)

@@ -3,8 +3,10 @@
 `run_program` is for what has to be set before TensorFlow starts.
 """
 
+import contextlib
 import dataclasses
 import os
+import pathlib
 import subprocess
 import sys
 import textwrap
@@ -16,6 +18,7 @@ import tf_keras
 
 import fusemin
 
+ROOT = pathlib.Path(__file__).parents[2]
 TARGET = 3.0
 START = (1.0, 2.0)
 # A float32 holds it exactly, which is what many optimizers make of it first.
@@ -86,14 +89,25 @@ class Problem:
         return fusemin.minimize(self.loss, num_steps, self.optimizer, **options)
 
 
+@contextlib.contextmanager
+def functions_run_eagerly():
+    """Within it, `tf.function` runs its function as it is."""
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
 def run_program(text, *arguments, **environment):
-    """Runs a program in a process of its own. Returns what it printed."""
+    """Runs a program in a process of its own, from the repository's folder. Returns what it printed."""
     process = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(text), *arguments],
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
         capture_output=True,
         text=True,
         timeout=300,
+        cwd=ROOT,
     )
     assert process.returncode == 0, process.stderr[-3000:]
     return process.stdout

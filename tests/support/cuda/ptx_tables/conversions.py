@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 
-import exact_floats
-from exact_floats import FORMATS
-from ptx_snippets import Snippet
+from tests.support.cuda import exact_floats
+from tests.support.cuda.exact_floats import FORMATS
+from tests.support.cuda.ptx_snippets import Snippet
 
 from .integers import INTEGER_TYPES, bits_of, number, values_of, wrapped
 from .values import drawn_floats, drawn_integers, float_edges, integer_edges

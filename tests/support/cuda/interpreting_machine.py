@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 
-import launch_parameters
 import numpy as np
-import ptx
-from cuda_step import DeviceStep, cuda
-from interpreting_driver import InterpretingDriver, device_array
+
+from tests.support.cuda import launch_parameters, ptx
+from tests.support.cuda.cuda_step import DeviceStep, cuda
+from tests.support.cuda.interpreting_driver import InterpretingDriver, device_array
 
 
 class InterpretingMachine:

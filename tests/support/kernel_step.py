@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import ml_dtypes
 import numpy as np
-from rules_in_numpy import RULES
 
 from fusemin import _core
+from tests.support.rules_in_numpy import RULES
 
 DTYPES = {
     "float32": np.dtype(np.float32),

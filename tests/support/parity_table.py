@@ -17,85 +17,14 @@ import tensorflow as tf
 import tf_keras
 
 import fusemin
+from tests.support.families import KERAS, LEGACY, TF_KERAS, V1, Family, legacy, named, v1
 
-v1 = tf.compat.v1.train
-legacy = tf_keras.optimizers.legacy
-
-
-def _named(held):
-    """`(name, variable)` of an optimizer's variables.
-
-    A name is without the number that Keras gives to optimizers that have no name of their own: "adam_3/iteration".
-    """
-    return [(re.sub(r"^([a-z_]+)_\d+/", r"\1/", getattr(v, "path", None) or v.name), v) for v in held]
-
-
-def _named_of_v1(optimizer, variables):
-    """The same. TensorFlow 1 numbers the names of slots through a whole program, and sorts by them."""
-    slots = [
-        (f"{name} of {v.name}", optimizer.get_slot(v, name)) for name in optimizer.get_slot_names() for v in variables
-    ]
-    return _named(sorted(optimizer._non_slot_variables(), key=lambda v: v.name)) + slots
-
-
-def _under_own_name(build):
-    """As in the first call of `apply_gradients`, so that the slots have the same names."""
-
-    def named(optimizer, variables):
-        with tf.name_scope(getattr(optimizer, "name", None) or optimizer._name):
-            build(optimizer, variables)
-
-    return named
-
-
-@dataclasses.dataclass(frozen=True)
-class Family:
-    """What the optimizers of a library have in common, as far as tests need to know.
-
-    Attributes:
-      name: for test ids and the summary.
-      held: from an optimizer and the variables that it updates, `(name, variable)` of all variables that it holds:
-        slots, powers, the count of steps.
-      build: has an optimizer create them before its first step.
-      schedule: `schedule(initial)` is a learning rate that halves every 8 steps, made of the library's own parts; None
-        if it has none that counts steps.
-    """
-
-    name: str
-    held: Callable
-    build: Callable
-    schedule: Callable | None
-
-
-KERAS = Family(
-    "keras",
-    held=lambda o, variables: _named(o.variables),
-    build=lambda o, variables: o.build(variables),
-    schedule=lambda initial: keras.optimizers.schedules.ExponentialDecay(initial, 8, 0.5),
-)
-TF_KERAS = Family(
-    "tf_keras",
-    held=lambda o, variables: _named(o.variables),
-    build=_under_own_name(lambda o, variables: o.build(variables)),
-    schedule=lambda initial: tf_keras.optimizers.schedules.ExponentialDecay(initial, 8, 0.5),
-)
-LEGACY = Family(
-    "tf_keras legacy",
-    held=lambda o, variables: _named(o.variables()),
-    build=_under_own_name(lambda o, variables: o._create_all_weights(variables)),
-    schedule=lambda initial: tf_keras.optimizers.schedules.ExponentialDecay(initial, 8, 0.5),
-)
-V1 = Family(
-    "compat.v1.train",
-    held=_named_of_v1,
-    build=lambda o, variables: o._create_slots(variables),
-    schedule=None,
-)
 OTHER = Family(
     "other",
-    held=lambda o, variables: _named(o.variables),
+    None,
+    held=lambda o, variables: named(o.variables),
     build=lambda o, variables: o.build(variables),
-    schedule=None,
+    schedules=None,
 )
 
 

@@ -7,7 +7,8 @@ import ctypes
 from dataclasses import dataclass
 
 import numpy as np
-from cuda_step import DeviceStep
+
+from tests.support.cuda.cuda_step import DeviceStep
 
 _P = ctypes.POINTER
 _HANDLE, _OUT_HANDLE, _ADDRESS = ctypes.c_void_p, _P(ctypes.c_void_p), ctypes.c_uint64

@@ -7,8 +7,9 @@ In each, %r0 is the thread's number in the grid, %r1 its number in the block, an
 from __future__ import annotations
 
 import numpy as np
-import ptx
-from ptx_snippets import HEADER
+
+from tests.support.cuda import ptx
+from tests.support.cuda.ptx_snippets import HEADER
 
 _REGISTERS = """
 .reg .pred %p<8>;

@@ -4,16 +4,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import keras
-import tensorflow as tf
-import tf_keras
-
-FAMILIES = {
-    "keras": keras.optimizers,
-    "tf_keras": tf_keras.optimizers,
-    "tf_keras legacy": tf_keras.optimizers.legacy,
-    "tf.compat.v1.train": tf.compat.v1.train,
-}
+from tests.support.families import FAMILY
 
 
 @dataclass(frozen=True)
@@ -40,7 +31,7 @@ class Row:
     @property
     def make(self) -> Callable:
         """The constructor, with the arguments of the row."""
-        return functools.partial(getattr(FAMILIES[self.family], self.optimizer), **self.arguments)
+        return functools.partial(getattr(FAMILY[self.family].optimizers, self.optimizer), **self.arguments)
 
 
 _KERAS = ("keras", "tf_keras", "tf_keras legacy")

@@ -8,9 +8,9 @@ import pathlib
 import shutil
 from dataclasses import dataclass
 
-import ptx
+from tests.support.cuda import ptx
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[3]
 CSRC = ROOT / "csrc"
 STEP = "kernels/cuda/step.cuh"
 SUMS = "kernels/cuda/sums.cuh"

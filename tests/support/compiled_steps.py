@@ -5,9 +5,9 @@ import contextlib
 import os
 
 import tensorflow as tf
-from side_by_side import Start, set_up, state_of
 
 from fusemin.fused_step import fused_step
+from tests.support.side_by_side import Start, set_up, state_of
 
 # How the update is compiled: see docs/xla.md.
 FORMS = ("hlo", "loops", "call")
