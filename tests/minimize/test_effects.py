@@ -7,18 +7,10 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import fusemin
+from tests.support.minimize_runs import functions_run_eagerly
+from tests.support.own_optimizers import PureDescent
 
 NUM_STEPS = 7
-
-
-class Descent:
-    """A pure optimizer."""
-
-    def init(self, parameters):
-        return ()
-
-    def update(self, grads, state, parameters):
-        return tf.nest.map_structure(lambda g: -0.1 * g, grads), state
 
 
 class Fit:
@@ -36,7 +28,7 @@ class Fit:
         options = {"trainable_variables": [self.x], "trace_fn": trace_fn, **options}
         if mode == "stateless":
             options.pop("trainable_variables")
-            return fusemin.minimize_stateless(loss_fn, tf.constant(0.0), num_steps, Descent(), **options)[1]
+            return fusemin.minimize_stateless(loss_fn, tf.constant(0.0), num_steps, PureDescent(), **options)[1]
         if mode == "tfp":
             return tfp.math.minimize(loss_fn, num_steps, optimizer, **options)
         if mode == "Minimizer":
@@ -45,11 +37,8 @@ class Fit:
             fit = tf.function(lambda: fusemin.minimize(loss_fn, num_steps, optimizer, **options), autograph=False)
             return fit()
         if mode == "eagerly":
-            tf.config.run_functions_eagerly(True)
-            try:
+            with functions_run_eagerly():
                 return fusemin.minimize(loss_fn, num_steps, optimizer, **options)
-            finally:
-                tf.config.run_functions_eagerly(False)
         jit_compile = {"default": False, "loss": "loss", "jit": True}[mode]
         return fusemin.minimize(loss_fn, num_steps, optimizer, jit_compile=jit_compile, **options)
 
@@ -216,6 +205,18 @@ def test_a_criterion_may_assign(mode):
     assert bootstraps.numpy() == 1
     np.testing.assert_array_equal(steps, [-1, *range(1, NUM_STEPS)])
     assert reductions.numpy() == NUM_STEPS
+
+
+@pytest.mark.parametrize("mode", [m for m in MODES_WITH_XLA if m != "eagerly"])
+def test_python_in_trace_fn_runs_while_it_is_traced(mode):
+    calls = []
+
+    def trace_fn(q):
+        calls.append(q)
+        return 2.0 * q.loss
+
+    Fit().run(mode, trace_fn, num_steps=100)
+    assert len(calls) < 10
 
 
 @pytest.mark.parametrize("mode", [m for m in MODES if m != "eagerly"])

@@ -7,14 +7,7 @@ import pytest
 import tensorflow as tf
 
 import fusemin
-
-
-class Descent:
-    def init(self, parameters):
-        return ()
-
-    def update(self, grads, state, parameters):
-        return tf.nest.map_structure(lambda g: -0.1 * g, grads), state
+from tests.support.own_optimizers import PureDescent
 
 
 def check(x):
@@ -44,7 +37,7 @@ def minimizer(loss_fn, x, **options):
 
 
 def stateless(loss_fn, x, **options):
-    return fusemin.minimize_stateless(loss_fn, tf.constant(1.0), 30, Descent(), **options)
+    return fusemin.minimize_stateless(loss_fn, tf.constant(1.0), 30, PureDescent(), **options)
 
 
 def assert_names_the_line(run):
