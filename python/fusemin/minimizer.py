@@ -19,7 +19,8 @@ from fusemin.arguments import (
 from fusemin.compilation import LOSS, check_jit_compile, explained_failure
 from fusemin.eager_loop import run_eagerly
 from fusemin.explanation import Explanation, explain
-from fusemin.loop import Options, run_loop
+from fusemin.loop import Options
+from fusemin.segment import run_loop
 from fusemin.traceable import normalize_trace_fn, trace_loss
 from fusemin.variable_step import VariableStep
 

@@ -11,7 +11,8 @@ from fusemin.arguments import (
     check_loss,
     check_num_steps,
 )
-from fusemin.loop import Options, run_loop
+from fusemin.loop import Options
+from fusemin.segment import run_loop
 from fusemin.step_result import StepResult
 from fusemin.traceable import accepts_seed, trace_loss
 
@@ -44,7 +45,7 @@ class StatelessStep:
     def trace_source(self, leaf, quantities, effects) -> None:
         """No variable is updated, so no leaf is written by an update op."""
 
-    def __call__(self, state, seed, sources, buffers, row, row_offset, in_loop, needs_parameters) -> StepResult:
+    def __call__(self, state, *, seed, sources, buffers, row, row_offset, in_loop, needs_parameters) -> StepResult:
         loss, gradients, parameters, optimizer_state = self._step(*state, seed)
         return StepResult((parameters, optimizer_state), loss, gradients, parameters, optimizer_state, buffers)
 

@@ -110,7 +110,7 @@ class VariableStep:
                 return TraceSource("param", i) if constraint(self.variables[i]) is None else None
         return None
 
-    def __call__(self, state, seed, sources, buffers, row, row_offset, in_loop, needs_parameters) -> StepResult:
+    def __call__(self, state, *, seed, sources, buffers, row, row_offset, in_loop, needs_parameters) -> StepResult:
         """One step. See `fusemin.step_result`."""
         loss, gradients = self._differentiate(seed)
         if self.variables is None:
