@@ -3,9 +3,10 @@
 import contextlib
 import re
 
-import numpy as np
 import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
+
+from fusemin.arguments import as_flag
 
 # What `jit_compile` may be beside a bool.
 LOSS = "loss"
@@ -16,10 +17,18 @@ def in_xla() -> bool:
     return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
-def check_jit_compile(value) -> None:
-    """Raises a ValueError unless the value is True, False or "loss"."""
-    if not isinstance(value, bool | np.bool_) and not (isinstance(value, str) and value == LOSS):
+def as_jit_compile(value) -> bool | str:
+    """`jit_compile` by its truth, as in TensorFlow Probability, or "loss".
+
+    Raises:
+      ValueError: it is another str.
+      TypeError: its truth is not known.
+    """
+    if not isinstance(value, str) or not value:
+        return as_flag(value, "jit_compile")
+    if value != LOSS:
         raise ValueError(f'`jit_compile` must be True, False or "{LOSS}", it is {value!r}')
+    return value
 
 
 @contextlib.contextmanager

@@ -75,3 +75,22 @@ class LossNotDecreasing:
             has_converged = (average < threshold) & (step >= self.min_num_steps)
             in_window = tf.cast(step, tf.float32) <= tf.cast(self.window_size, tf.float32)
             return has_converged, LossNotDecreasingState(loss, average, tf.where(in_window, average, initial))
+
+
+class _Never:
+    """A criterion that is never met."""
+
+    def bootstrap(self, loss, grads, parameters):
+        del loss, grads, parameters
+        return ()
+
+    def one_step(self, step, loss, grads, parameters, auxiliary_state):
+        del step, grads, parameters, auxiliary_state
+        return tf.zeros(tf.shape(loss), tf.bool), ()
+
+
+def criterion_or_none(criterion, batch_convergence_reduce_fn):
+    """The criterion, or one that is never met where only a user's own `batch_convergence_reduce_fn` ends the loop."""
+    if criterion is None and batch_convergence_reduce_fn not in (tf.reduce_all, tf.reduce_any):
+        return _Never()
+    return criterion

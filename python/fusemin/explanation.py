@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from fusemin import _core, optimizers
-from fusemin.arguments import as_variable_list, check_optimizer, check_variables, unwrap_variable
+from fusemin.arguments import check_optimizer
 from fusemin.fused_optimizer import inner_optimizers, is_fused
+from fusemin.variables import as_variable_list, check_variables, unwrap_variable
 
 
 class Row(NamedTuple):
@@ -112,8 +113,8 @@ def explain(optimizer, variables) -> Explanation:
     'keras Adafactor has no fused rule'
     """
     check_optimizer(optimizer)
-    variables = [unwrap_variable(v) for v in as_variable_list(variables)]
-    check_variables(variables)
+    variables = [unwrap_variable(v) for v in as_variable_list(variables, "variables")]
+    check_variables(variables, "variables")
     reason = optimizers.find_fallback_reason(optimizer, variables)
     rule = None if reason else optimizers.rule_name(optimizer)
     for inner in inner_optimizers(optimizer) if reason else ():

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from fusemin.arguments import check_not_swapped
+from fusemin.divergence import warn_of_divergence
 from fusemin.minimizer import Minimizer
 from fusemin.traceable import trace_loss
 
@@ -92,7 +94,8 @@ def minimize(
     >>> sorted(trace), trace["x"].shape
     (['gradient', 'loss', 'x'], TensorShape([10]))
     """
-    return Minimizer(
+    check_not_swapped(num_steps, optimizer)
+    trace = Minimizer(
         loss_fn,
         optimizer,
         convergence_criterion=convergence_criterion,
@@ -103,3 +106,6 @@ def minimize(
         jit_compile=jit_compile,
         name=name,
     ).run_once(num_steps, seed)
+    if trace_fn is trace_loss:
+        warn_of_divergence(trace)
+    return trace

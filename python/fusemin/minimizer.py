@@ -8,21 +8,25 @@ from typing import Any
 
 import tensorflow as tf
 
-from fusemin import graphs, seeds
+from fusemin import graphs, optimizers, seeds
 from fusemin.arguments import (
+    as_flag,
+    as_scope_name,
     check_callable,
     check_convergence_criterion,
-    check_flag,
     check_num_steps,
     check_optimizer,
 )
-from fusemin.compilation import LOSS, check_jit_compile, explained_failure
+from fusemin.compilation import LOSS, as_jit_compile, explained_failure
+from fusemin.convergence import criterion_or_none
 from fusemin.eager_loop import run_eagerly
 from fusemin.explanation import Explanation, explain
 from fusemin.loop import Options
+from fusemin.replication import check_strategy
 from fusemin.segment import run_loop
 from fusemin.traceable import normalize_trace_fn, trace_loss
 from fusemin.variable_step import VariableStep
+from fusemin.variables import as_variable_list
 
 _SALT = "minimize"
 
@@ -68,17 +72,20 @@ class Minimizer:
         check_optimizer(optimizer)
         check_convergence_criterion(convergence_criterion)
         check_callable(batch_convergence_reduce_fn, "batch_convergence_reduce_fn")
-        check_flag(return_full_length_trace, "return_full_length_trace")
-        check_jit_compile(jit_compile)
         normalize_trace_fn(trace_fn, [])
         self._program = _Program(
             loss_fn,
             optimizer,
-            trainable_variables,
+            # What is an iterator is at its end after the first look at it.
+            None if trainable_variables is None else as_variable_list(trainable_variables),
             trace_fn,
-            Options(convergence_criterion, batch_convergence_reduce_fn, return_full_length_trace),
-            jit_compile if jit_compile == LOSS else bool(jit_compile),
-            name,
+            Options(
+                criterion_or_none(convergence_criterion, batch_convergence_reduce_fn),
+                batch_convergence_reduce_fn,
+                as_flag(return_full_length_trace, "return_full_length_trace"),
+            ),
+            as_jit_compile(jit_compile),
+            as_scope_name(name),
         )
         run = self._program.inline_run
 
@@ -112,6 +119,7 @@ class Minimizer:
     def _run(self, num_steps, seed, once=False):
         program = self._program
         num_steps = check_num_steps(num_steps)
+        check_strategy(optimizer_is_known=optimizers.find_family(program.optimizer) is not None)
         if program.compiles_loop and tf.is_tensor(num_steps):
             raise ValueError("`num_steps` must be known when the function is traced if `jit_compile` is True")
         if seed is not None:

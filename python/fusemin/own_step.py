@@ -10,9 +10,9 @@ import tensorflow as tf
 
 from fusemin import gradients as of_gradients
 from fusemin import graphs, optimizers
-from fusemin.arguments import unwrap_variable
 from fusemin.constraints import constrain
 from fusemin.fused_step import fused_step
+from fusemin.variables import unwrap_variable
 
 _LOGGER = logging.getLogger("fusemin")
 

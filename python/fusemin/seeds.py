@@ -15,23 +15,30 @@ def _hash(text: str) -> int:
 
 
 def sanitize_seed(seed, salt: str) -> tf.Tensor:
-    """A stateless seed, shape [2], dtype int32, from an int or a pair of int32.
+    """A stateless seed, shape [2], dtype int32.
 
     The salt keeps two consumers of one seed from drawing the same numbers.
 
+    Args:
+      seed: an int, or a pair of int32, of which a single tensor stands for two that are the same; or a function that
+        gives one of these, such as a SeedStream of TensorFlow Probability.
+      salt: names the consumer.
+
     Raises:
-      TypeError: it is neither an int nor a pair of integers.
+      TypeError: it is nothing of these.
     """
-    if isinstance(seed, bool) or (tf.is_tensor(seed) and not seed.dtype.is_integer):
+    if callable(seed):
+        seed = seed()
+    if tf.is_tensor(seed) and not seed.dtype.is_integer:
         raise TypeError(f"`seed` must be an int or two int32 numbers, it is {seed!r}")
     if isinstance(seed, int | np.integer):
-        limits = np.iinfo(np.int32)
-        return tf.random.uniform([2], limits.min, limits.max, tf.int32, seed=_hash(str((int(seed), salt))))
+        limits, text = np.iinfo(np.int32), str((seed if isinstance(seed, int) else int(seed), salt))
+        return tf.random.uniform([2], limits.min, limits.max, tf.int32, seed=_hash(text))
     try:
         seed = tf.convert_to_tensor(seed, tf.int32)
     except (TypeError, ValueError) as error:
         raise TypeError(f"`seed` must be an int or two int32 numbers, it is {seed!r}") from error
-    if not seed.shape.is_compatible_with([2]):
+    if not any(seed.shape.is_compatible_with(shape) for shape in ([2], [1], [])):
         raise TypeError(f"`seed` must be an int or two int32 numbers, it has shape {seed.shape}")
     return tf.bitwise.bitwise_xor(seed, np.array([_hash(salt)], np.uint64).view(np.int32))
 

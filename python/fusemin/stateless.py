@@ -1,34 +1,45 @@
 """`minimize_stateless`, the drop-in for `tfp.math.minimize_stateless`."""
 
+import numpy as np
 import tensorflow as tf
 
 from fusemin import graphs, seeds
 from fusemin.arguments import (
+    as_flag,
+    as_scope_name,
     check_callable,
     check_convergence_criterion,
-    check_flag,
-    check_gradients,
-    check_loss,
+    check_not_swapped,
     check_num_steps,
+    check_pure_optimizer,
 )
+from fusemin.convergence import criterion_or_none
+from fusemin.differentiation import as_loss, check_gradients
+from fusemin.divergence import warn_of_divergence
 from fusemin.loop import Options
+from fusemin.seed_argument import seeded
 from fusemin.segment import run_loop
 from fusemin.step_result import StepResult
-from fusemin.traceable import accepts_seed, trace_loss
+from fusemin.traceable import explained_trace_fn, trace_loss
+from fusemin.tracing_errors import explained_tracing
 
 _SALT = "minimize"
 
 
 class StatelessStep:
-    """The step of `minimize_stateless`: the loop carries parameters and optimizer state."""
+    """The step of `minimize_stateless`: the loop carries parameters and optimizer state.
 
-    def __init__(self, loss_fn, optimizer, init, use_seed):
-        self._loss_fn = loss_fn
-        self._passes_seed = accepts_seed(loss_fn)
+    Args:
+      loss_fn: the user's loss.
+      optimizer: a pure optimizer.
+      initial_state: parameters and the optimizer's state, structures of tensors.
+      use_seed: whether the step will be given seeds.
+    """
+
+    def __init__(self, loss_fn, optimizer, initial_state, use_seed):
+        self._loss_fn = seeded(loss_fn)
         self._optimizer = optimizer
-        parameters = tf.nest.map_structure(lambda x: tf.convert_to_tensor(x, dtype_hint=tf.float32), init)
-        state = tf.nest.map_structure(tf.convert_to_tensor, optimizer.init(parameters))
-        self.initial_state = (parameters, state)
+        self.initial_state = initial_state
         self._step = graphs.trace(
             self._step_as_is,
             *tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), self.initial_state),
@@ -47,21 +58,37 @@ class StatelessStep:
 
     def __call__(self, state, *, seed, sources, buffers, row, row_offset, in_loop, needs_parameters) -> StepResult:
         loss, gradients, parameters, optimizer_state = self._step(*state, seed)
-        return StepResult((parameters, optimizer_state), loss, gradients, parameters, optimizer_state, buffers)
+        # The loop carries the structure that it began with, such as a tuple where `update` returns a list.
+        state = tf.nest.pack_sequence_as(state, tf.nest.flatten((parameters, optimizer_state)))
+        return StepResult(state, loss, gradients, parameters, optimizer_state, buffers)
 
     def _step_as_is(self, parameters, optimizer_state, seed):
         flat = tf.nest.flatten(parameters)
         arguments = parameters if isinstance(parameters, tuple | list) else [parameters]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(flat)
-            loss = self._loss_fn(*arguments, seed=seed) if self._passes_seed else self._loss_fn(*arguments)
-        check_loss(loss)
+            with explained_tracing("loss_fn"):
+                loss = self._loss_fn(*arguments, seed=seed)
+                # Of a list the gradients are those of the sum.
+                loss = tf.nest.map_structure(as_loss, loss) if isinstance(loss, list | tuple) else as_loss(loss)
         gradients = tape.gradient(loss, flat)
-        check_gradients(gradients, [f"init[{i}]" for i in range(len(flat))])
+        names = ["`init`"] if len(flat) == 1 else [f"`init[{i}]`" for i in range(len(flat))]
+        check_gradients(gradients, names, ", and let `loss_fn` capture it as a constant")
         gradients = tf.nest.pack_sequence_as(parameters, [tf.convert_to_tensor(g) for g in gradients])
         updates, optimizer_state = self._optimizer.update(gradients, optimizer_state, parameters)
         parameters = tf.nest.map_structure(lambda p, u: p + u, parameters, updates)
         return loss, gradients, parameters, tf.nest.map_structure(tf.convert_to_tensor, optimizer_state)
+
+
+def _as_parameters(init):
+    """`init` in tensors: what has a dtype keeps it, Python numbers become float32."""
+
+    def convert(value):
+        if isinstance(value, np.ndarray | np.generic):
+            return tf.convert_to_tensor(value)
+        return tf.convert_to_tensor(value, dtype_hint=tf.float32)
+
+    return tf.nest.map_structure(convert, init)
 
 
 @tf.autograph.experimental.do_not_convert
@@ -112,23 +139,31 @@ def minimize_stateless(
     (5.0, TensorShape([100]))
     """
     check_callable(loss_fn, "loss_fn")
-    check_callable(trace_fn, "trace_fn")
-    for method in ("init", "update"):
-        if not callable(getattr(optimizer, method, None)):
-            raise TypeError(f"`optimizer` must have the methods init and update, {optimizer!r} has no {method}")
+    check_not_swapped(num_steps, optimizer)
+    check_pure_optimizer(optimizer)
     check_convergence_criterion(convergence_criterion)
     check_callable(batch_convergence_reduce_fn, "batch_convergence_reduce_fn")
-    check_flag(return_full_length_trace, "return_full_length_trace")
-    check_flag(jit_compile, "jit_compile")
     num_steps = check_num_steps(num_steps)
     seed = None if seed is None else seeds.sanitize_seed(seed, _SALT)
-    options = Options(convergence_criterion, batch_convergence_reduce_fn, return_full_length_trace)
+    name = as_scope_name(name)
+    options = Options(
+        criterion_or_none(convergence_criterion, batch_convergence_reduce_fn),
+        batch_convergence_reduce_fn,
+        as_flag(return_full_length_trace, "return_full_length_trace"),
+    )
+    explained = explained_trace_fn(trace_fn)
 
-    def minimize(init, seed):
+    def minimize(initial_state, seed):
         with tf.name_scope(name):
-            step = StatelessStep(loss_fn, optimizer, init, seed is not None)
-            (parameters, _), trace = run_loop(step, num_steps, seed, trace_fn, options)
+            step = StatelessStep(loss_fn, optimizer, initial_state, seed is not None)
+            (parameters, _), trace = run_loop(step, num_steps, seed, explained, options)
             return parameters, trace
 
-    init = tf.nest.map_structure(lambda x: tf.convert_to_tensor(x, dtype_hint=tf.float32), init)
-    return tf.function(minimize, autograph=False, jit_compile=jit_compile or None)(init, seed)
+    compiled = as_flag(jit_compile, "jit_compile") or None
+    parameters = _as_parameters(init)
+    # Outside of the function that is traced, as in TFP: an `init` may ask the parameters for their values.
+    state = tf.nest.map_structure(tf.convert_to_tensor, optimizer.init(parameters))
+    parameters, trace = tf.function(minimize, autograph=False, jit_compile=compiled)((parameters, state), seed)
+    if trace_fn is trace_loss:
+        warn_of_divergence(trace)
+    return parameters, trace

@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from fusemin.arguments import check_callable
+from fusemin.tracing_errors import explained_tracing
+
 
 class MinimizeTraceableQuantities(
     collections.namedtuple(
@@ -45,12 +48,35 @@ def trace_loss(traceable_quantities: MinimizeTraceableQuantities) -> tf.Tensor:
     return traceable_quantities.loss
 
 
-def _accepts(signature: inspect.Signature, num_arguments: int) -> bool:
+def _accepts(function: Callable, num_arguments: int) -> bool:
+    signature = inspect.signature(function, follow_wrapped=False)
     try:
         signature.bind(*range(num_arguments))
     except TypeError:
         return False
-    return True
+    wrapped = getattr(function, "__wrapped__", None)
+    hands_on = any(p.kind == p.VAR_POSITIONAL for p in signature.parameters.values())
+    return _accepts(wrapped, num_arguments) if hands_on and callable(wrapped) else True
+
+
+def _takes_quantities(trace_fn: Callable) -> bool:
+    """Whether a `trace_fn` takes the traceable quantities; else it takes (loss, grads, variables).
+
+    Raises:
+      TypeError: it takes neither one argument nor three.
+    """
+    check_callable(trace_fn, "trace_fn")
+    try:
+        if _accepts(trace_fn, 1):
+            return True
+        if _accepts(trace_fn, 3):
+            return False
+    except ValueError:  # Some builtins have no signature.
+        return True
+    raise TypeError(
+        "`trace_fn` must take one argument, the traceable quantities, or three: (loss, grads, variables). "
+        f"Its signature is {inspect.signature(trace_fn)}."
+    )
 
 
 def normalize_trace_fn(trace_fn: Callable, variables: list) -> Callable[[MinimizeTraceableQuantities], object]:
@@ -65,32 +91,17 @@ def normalize_trace_fn(trace_fn: Callable, variables: list) -> Callable[[Minimiz
     Raises:
       TypeError: it takes neither one argument nor three.
     """
-    if not callable(trace_fn):
-        raise TypeError(f"`trace_fn` must be callable, it is {trace_fn!r}")
-    try:
-        signature = inspect.signature(trace_fn)
-    except ValueError:  # Some builtins have none.
-        return trace_fn
-    if _accepts(signature, 1):
-        return trace_fn
-    if _accepts(signature, 3):
-        return lambda quantities: trace_fn(quantities.loss, quantities.gradients, variables)
-    raise TypeError(
-        "`trace_fn` must take one argument, the traceable quantities, or three: (loss, grads, variables). "
-        f"Its signature is {signature}."
-    )
+    if _takes_quantities(trace_fn):
+        return explained_trace_fn(trace_fn)
+    return explained_trace_fn(lambda quantities: trace_fn(quantities.loss, quantities.gradients, variables))
 
 
-def accepts_seed(loss_fn: Callable) -> bool:
-    """Whether `loss_fn` is to be called with `seed=...`.
+def explained_trace_fn(trace_fn: Callable) -> Callable:
+    """`trace_fn` with errors that say that it is traced, where they come of it."""
+    check_callable(trace_fn, "trace_fn")
 
-    Decided by the signature: calling it and catching TypeError would hide the user's own errors.
-    """
-    try:
-        parameters = inspect.signature(loss_fn).parameters.values()
-    except ValueError:
-        return False
-    return any(
-        (p.name == "seed" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)) or p.kind == p.VAR_KEYWORD
-        for p in parameters
-    )
+    def explained(quantities):
+        with explained_tracing("trace_fn"):
+            return trace_fn(quantities)
+
+    return explained

@@ -5,12 +5,12 @@ import logging
 import tensorflow as tf
 
 from fusemin import graphs, optimizers
-from fusemin.arguments import as_variable_list, check_gradients, check_loss, check_variables, unwrap_variable
 from fusemin.constraints import constrain, constraint
+from fusemin.differentiation import differentiator
 from fusemin.fused_step import TraceSource, fused_step
 from fusemin.gradients import densify, find_gradient_reason, is_sparse
 from fusemin.step_result import StepResult
-from fusemin.traceable import accepts_seed
+from fusemin.variables import as_variable_list, check_variables, unwrap_variable
 
 _LOGGER = logging.getLogger("fusemin")
 
@@ -49,7 +49,7 @@ class VariableStep:
         self.variables = watched
         self.update = None
         # The functions hold no reference to `self`: without a cycle, graphs are freed as soon as the step is.
-        differentiate, read = _differentiator(loss_fn, watched)
+        differentiate, read = differentiator(loss_fn, watched)
         if eager:
             self._differentiate = differentiate
             self._apply = _applier(optimizer, read if watched is None else watched)
@@ -136,6 +136,8 @@ class VariableStep:
 
     def _fallback_reason(self, optimizer, gradients) -> str | None:
         """Why the step is left to the optimizer, or None."""
+        if not self.variables:
+            return "there is no variable to update"
         reason = optimizers.find_fallback_reason(optimizer, self._unwrapped())
         if reason is None:
             sparse = [v for g, v in zip(gradients, self.variables, strict=True) if is_sparse(g)]
@@ -146,36 +148,13 @@ class VariableStep:
         return reason
 
 
-def _differentiator(loss_fn, watched):
-    """`(differentiate, read)`: a function from a seed to loss and gradients, and where it leaves the variables that
-    `loss_fn` read, if `watched` is None."""
-    passes_seed = accepts_seed(loss_fn)
-    read = []
-
-    def differentiate(seed):
-        with tf.GradientTape(watch_accessed_variables=watched is None) as tape:
-            if watched is not None:
-                tape.watch([unwrap_variable(v) for v in watched])
-            loss = loss_fn(seed=seed) if passes_seed else loss_fn()
-            if isinstance(loss, tf.Variable):
-                loss = loss.read_value()
-        check_loss(loss)
-        if watched is None:
-            read[:] = tape.watched_variables()
-            check_variables(read)
-        variables = [unwrap_variable(v) for v in (read if watched is None else watched)]
-        gradients = tape.gradient(loss, variables)
-        check_gradients(gradients, [v.name for v in variables])
-        return loss, gradients
-
-    return differentiate, read
-
-
 def _applier(optimizer, variables):
     """The optimizer's own update, as a function of the gradients."""
 
     def apply(gradients):
-        optimizer.apply_gradients(list(zip(gradients, variables, strict=True)))
+        # Without a variable some families raise an error, and none does anything.
+        if variables or optimizers.find_family(optimizer) is None:
+            optimizer.apply_gradients(list(zip(gradients, variables, strict=True)))
         return ()
 
     return apply

@@ -106,6 +106,7 @@ class CompatV1(Family):
     adapters = _ADAPTERS
     options = ()
     sparse_except = ("constraints",)
+    builds_in_functions = True
     hooks = frozenset(
         {
             "apply_gradients",

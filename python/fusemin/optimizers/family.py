@@ -103,6 +103,7 @@ class Family(abc.ABC):
       options: what may surround a rule, as users call it, and is fused.
       sparse_except: which of these stock refuses with a sparse gradient.
       hooks: the methods that make up a step. A subclass that overrides one of them is not what the rule computes.
+      builds_in_functions: whether an optimizer can be used that a `tf.function` makes anew whenever it is traced.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Family(abc.ABC):
     options: tuple[str, ...]
     sparse_except: tuple[str, ...]
     hooks: frozenset[str]
+    builds_in_functions: bool = False
 
     def library_class(self, optimizer) -> type | None:
         """The class of the family that `optimizer` is an instance of, or None."""

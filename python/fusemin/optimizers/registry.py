@@ -5,6 +5,7 @@ import threading
 import tensorflow as tf
 from tensorflow.python.ops import resource_variable_ops
 
+from fusemin import graphs
 from fusemin._build import RULES
 from fusemin.compilation import in_xla
 from fusemin.optimizers.compat_v1 import CompatV1
@@ -125,10 +126,15 @@ def _short(device: str) -> str:
 
 def build(optimizer, variables: list) -> None:
     """Has an optimizer create its slots, as it would at its first step. Keras names them after its own variables."""
+    family, in_function = find_family(optimizer), tf.inside_function()
     # Slots outlive the function that is being traced, as do those that stock creates. A Keras optimizer calls itself
     # built before it has its slots, so a second thread must not look at it meanwhile.
     with _BUILDING, tf.init_scope():
-        find_family(optimizer).build(optimizer, variables)
+        if in_function and family.builds_in_functions and tf.executing_eagerly():
+            # A user's function may make no variable after it was first traced, one inside of it may, as stock's has.
+            graphs.trace(lambda: family.build(optimizer, variables))
+        else:
+            family.build(optimizer, variables)
 
 
 def bind(optimizer, variables: list[tf.Variable]) -> FusedUpdate:

@@ -126,6 +126,7 @@ class TfKerasLegacy(Family):
     adapters = _ADAPTERS
     options = ("clipvalue", "clipnorm", "global_clipnorm", "decay", "constraints")
     sparse_except = ("constraints",)
+    builds_in_functions = True
     hooks = frozenset(
         {
             "apply_gradients",

@@ -1,0 +1,38 @@
+"""What is said where a user's function asks a tensor for a value while it is traced."""
+
+import contextlib
+import re
+
+import tensorflow as tf
+
+# What TensorFlow and Keras say of a tensor without a value.
+_OF_TRACING = re.compile(
+    r"[Ss]ymbolic|numpy\(\) is only available|[Ee]ager execution|graph mode|inside a `?tf\.function"
+    r"|not supported when eager|out of scope"
+)
+_KINDS = (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError)
+
+
+@contextlib.contextmanager
+def explained_tracing(name: str):
+    """Says in errors that come of it that a function is traced. All others, and all in eager mode, are left alone.
+
+    Args:
+      name: what users call the function, `loss_fn` for example.
+    """
+    try:
+        yield
+    except _KINDS as error:
+        if tf.executing_eagerly() or not _OF_TRACING.search(str(error)):
+            raise
+        message = (
+            f"`{name}` is traced, as in a tf.function: it is called once, not at every step, and its tensors have no "
+            "values yet. Use TensorFlow's functions in it (tf.reduce_sum for np.sum, tf.print for print, model(x) for "
+            "model.predict(x)), or have `trace_fn` return what you want to see and look at it afterwards. "
+            f"TensorFlow says: {error}"
+        )
+        try:
+            explained = type(error)(message)
+        except TypeError:  # Made of more than a message.
+            raise error from None
+        raise explained from error
