@@ -116,6 +116,8 @@ def in_a_function():
 
 def hmc_of_a_series():
     model, observed = series()
+    # It draws where the fit begins without the seed.
+    tf.random.set_seed(7)
     samples, _ = tfp.sts.fit_with_hmc(
         model, observed, num_results=3, num_warmup_steps=2, num_leapfrog_steps=2, num_variational_steps=5, seed=SEED
     )
@@ -133,9 +135,6 @@ CALLERS = {
     "forward divergence": lambda: fit(
         normal_surrogate(), discrepancy_fn=tfp.vi.kl_forward, sample_size=5, importance_sample_size=2
     ),
-    "score function": lambda: fit(
-        normal_surrogate(), sample_size=5, gradient_estimator=tfp.vi.GradientEstimators.SCORE_FUNCTION
-    ),
     "everything traced": trace_of_everything,
     "in a tf.function": in_a_function,
     "joint": joint,
@@ -144,6 +143,9 @@ CALLERS = {
     "structural time series, compiled": lambda: structural_time_series(jit_compile=True),
     "HMC of a series": hmc_of_a_series,
     "stateless": stateless,
+    "stateless, score function": lambda: stateless(
+        sample_size=5, gradient_estimator=tfp.vi.GradientEstimators.SCORE_FUNCTION
+    ),
     "stateless, compiled": lambda: stateless(jit_compile=True),
 }
 
