@@ -1,5 +1,6 @@
 """What newcomers do wrong: each mistake has an error, or a warning, that says what to do."""
 
+import json
 import math
 import traceback
 import warnings
@@ -270,7 +271,7 @@ STRATEGIES = """
                 with strategy.scope():
                     x = tf.Variable(3.0, name="x")
                     optimizer = make()
-                if how.startswith("outside"):
+                if how == "outside":
                     optimizer = make()
                 options = {"trainable_variables": [x]} if how == "outside, listed" else {}
                 fit = lambda: fusemin.minimize(lambda: x**2, 3, optimizer, **options)
@@ -291,8 +292,6 @@ STRATEGIES = """
 
 def test_variables_of_a_strategy():
     """A clear error, with nothing written, or a right result."""
-    import json
-
     for strategy, family, how, message, copies in json.loads(run_program(STRATEGIES).splitlines()[-1]):
         where = f"{strategy}, {family}, {how}: {message}"
         if how == "in scope":
