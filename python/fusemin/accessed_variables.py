@@ -10,7 +10,7 @@ from fusemin.user_warnings import warn
 from fusemin.variables import unwrap_variable
 
 # How far, and through how many objects, a `loss_fn` is searched for Keras layers.
-MAX_DEPTH = 4
+MAX_DEPTH = 6
 MAX_OBJECTS = 2000
 
 
@@ -54,7 +54,10 @@ class AccessedVariables:
 
     def _warn(self, left_out: list[str]) -> None:
         if not self.selected:
-            warn("`loss_fn` reads no trainable variable, so nothing is updated. Is `trainable_variables` missing?")
+            warn(
+                "`loss_fn` reads no trainable variable, so nothing is updated. Were the variables made with "
+                "trainable=False, or read outside of `loss_fn`?"
+            )
         if left_out:
             warn(
                 f"`loss_fn` reads {_listed(left_out)}, but the loss has no gradient with respect to "

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from pathlib import Path
 
 import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
@@ -32,11 +33,14 @@ def as_jit_compile(value) -> bool | str:
 
 
 @contextlib.contextmanager
-def explained_failure(jit_compile):
-    """Names the ops that XLA cannot compile, and the way out, in an error that says it failed to.
+def explained_failure(jit_compile, has_loss_mode=True):
+    """Names the ops that XLA cannot compile, where they were made, and the way out, in an error that says it failed to.
+
+    What TensorFlow says is the cause of the error.
 
     Args:
       jit_compile: True or "loss", how what runs inside was compiled.
+      has_loss_mode: whether it can be "loss".
     """
     try:
         yield
@@ -44,16 +48,28 @@ def explained_failure(jit_compile):
         ops = _unsupported_ops(error.message)
         if not ops:
             raise
-        if jit_compile == LOSS:
-            advice = "Leave `jit_compile` at False."
-        else:
-            advice = (
-                "Leave `jit_compile` at False"
-                + f', or, if `loss_fn` does without, try jit_compile="{LOSS}", which compiles loss and gradients only.'
+        names, is_of_loss = ", ".join(f"'{op}'" for op in ops), _LOSS_FUNCTION in error.message
+        where = "`loss_fn`" if is_of_loss else "`loss_fn`, `trace_fn` or the optimizer"
+        advice = "Leave `jit_compile` at False"
+        if jit_compile != LOSS and has_loss_mode and not is_of_loss:
+            advice += (
+                f', or, if `loss_fn` does without, try jit_compile="{LOSS}", which compiles loss and gradients only'
             )
-        names = ", ".join(f"'{op}'" for op in ops)
-        message = f"XLA cannot compile {names}, of `loss_fn`, `trace_fn` or the optimizer. {advice} {error.message}"
+        message = f"XLA cannot compile {names}, of {where}{_line_of_user(error.message)}. {advice}."
         raise type(error)(error.node_def, error.op, message) from error
+
+
+# How TensorFlow calls what `fusemin.differentiation` traces.
+_LOSS_FUNCTION = "__inference_differentiate"
+
+_HERE = str(Path(__file__).parent).lstrip("/")
+
+
+def _line_of_user(message: str) -> str:
+    """Where an op was made, ", at line 3 of fit.py" for example, from the stack in a message; "" if it has none."""
+    stack = message.partition("The op is created at:")[2].partition("\n\n")[0]
+    lines = [m for m in re.findall(r'File "([^"]+)", line (\d+)', stack) if not m[0].lstrip("/").startswith(_HERE)]
+    return f", at line {lines[-1][1]} of {lines[-1][0]}" if lines else ""
 
 
 def _unsupported_ops(message: str) -> list[str]:

@@ -16,19 +16,18 @@ def as_loss(loss):
     """
     if loss is None:
         raise TypeError("`loss_fn` must return the loss, it returned None. Is a `return` missing?")
-    returned = loss
-    if isinstance(loss, tf.Variable) or isinstance(getattr(loss, "value", None), tf.Variable):
-        loss = tf.convert_to_tensor(loss)
-    elif isinstance(loss, list | tuple):
+    returned, is_list = loss, isinstance(loss, list | tuple)
+    # Also what stands for a tensor, such as a variable of Keras or a DeferredTensor.
+    if is_list or tf.is_tensor(loss) or isinstance(getattr(loss, "value", None), tf.Variable):
         try:
             loss = tf.convert_to_tensor(loss)
         except (TypeError, ValueError) as error:
             raise TypeError(
-                f"`loss_fn` must return a floating tensor, or a list of them of one shape and dtype, it returned "
+                "`loss_fn` must return a floating tensor, or a list of them of one shape and dtype, it returned "
                 f"{returned!r}"
             ) from error
-    if not tf.is_tensor(loss) or not loss.dtype.is_floating:
-        what = f"a tensor of {loss.dtype.name}" if tf.is_tensor(loss) else repr(returned)
+    if not tf.is_tensor(loss) or not loss.dtype.is_floating or (is_list and not returned):
+        what = f"a tensor of {loss.dtype.name}" if tf.is_tensor(loss) and not is_list else repr(returned)
         hint = ""
         if tf.is_tensor(loss) and loss.dtype.is_complex:
             hint = ". Complex numbers have no least one: return tf.math.real, or tf.abs, of it"

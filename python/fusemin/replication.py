@@ -28,10 +28,13 @@ def check_no_copies(variables: list[tf.Variable]) -> None:
     if tf.distribute.has_strategy() and not tf.distribute.in_cross_replica_context():
         return
     for variable in variables:
-        container = getattr(variable, "_distributed_container", None)
-        container = container() if callable(container) else container
-        copies = getattr(variable if container is None else container, "values", ())
-        if isinstance(copies, tuple) and len(copies) > 1:
+        # A strategy's variable has `values`; what a tape sees is one of them, which refers to it weakly.
+        container = variable
+        if not isinstance(variable, tf.distribute.DistributedValues):
+            reference = getattr(getattr(variable, "handle", None), "_distributed_container", None)
+            container = reference() if reference is not None else None
+        copies = getattr(container, "values", ())
+        if len(copies) > 1:
             raise NotImplementedError(
                 f"'{variable.name}' was made in the scope of a tf.distribute strategy, which keeps {len(copies)} "
                 "copies of it; one of them would be updated. Make the variables of `minimize` outside of the scope."

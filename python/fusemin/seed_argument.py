@@ -61,15 +61,17 @@ def seeded(loss_fn: Callable) -> Callable:
                 raise
         return loss_fn(*arguments) if accepts else loss_fn(*arguments, seed=seed)
 
-    def explained(*arguments, seed):
+    def call(*arguments, seed):
         try:
             return with_or_without(*arguments, seed=seed)
         except (TypeError, ValueError) as error:
             if seed is not None or not accepts or "None values not supported" not in str(error):
                 raise
-            raise type(error)(
+            explained = type(error)(
                 "`loss_fn` takes a `seed` and was given None, since no `seed` was passed: pass seed=1, or any other "
                 f"seed, beside `loss_fn`. TensorFlow says: {error}"
-            ) from error
+            )
+            # With the line of the user's, for the sake of a tf.function, which drops causes.
+            raise explained.with_traceback(error.__traceback__) from error
 
-    return explained
+    return call

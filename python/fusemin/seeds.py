@@ -29,7 +29,8 @@ def sanitize_seed(seed, salt: str) -> tf.Tensor:
     """
     if callable(seed):
         seed = seed()
-    if tf.is_tensor(seed) and not seed.dtype.is_integer:
+    has_dtype = tf.is_tensor(seed) or isinstance(seed, np.ndarray | np.generic)
+    if has_dtype and not tf.as_dtype(seed.dtype).is_integer:
         raise TypeError(f"`seed` must be an int or two int32 numbers, it is {seed!r}")
     if isinstance(seed, int | np.integer):
         limits, text = np.iinfo(np.int32), str((seed if isinstance(seed, int) else int(seed), salt))

@@ -1,5 +1,7 @@
 """`minimize_stateless`, the drop-in for `tfp.math.minimize_stateless`."""
 
+import contextlib
+
 import numpy as np
 import tensorflow as tf
 
@@ -13,6 +15,7 @@ from fusemin.arguments import (
     check_num_steps,
     check_pure_optimizer,
 )
+from fusemin.compilation import explained_failure
 from fusemin.convergence import criterion_or_none
 from fusemin.differentiation import as_loss, check_gradients
 from fusemin.divergence import warn_of_divergence
@@ -81,12 +84,18 @@ class StatelessStep:
 
 
 def _as_parameters(init):
-    """`init` in tensors: what has a dtype keeps it, Python numbers become float32."""
+    """`init` in tensors: what has a dtype keeps it, Python numbers become float32.
+
+    Raises:
+      TypeError: it holds what is no tensor.
+    """
 
     def convert(value):
-        if isinstance(value, np.ndarray | np.generic):
-            return tf.convert_to_tensor(value)
-        return tf.convert_to_tensor(value, dtype_hint=tf.float32)
+        hint = None if isinstance(value, np.ndarray | np.generic) else tf.float32
+        try:
+            return tf.convert_to_tensor(value, dtype_hint=hint)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"`init` must be a tensor or a nested structure of them, it holds {value!r}") from error
 
     return tf.nest.map_structure(convert, init)
 
@@ -163,7 +172,8 @@ def minimize_stateless(
     parameters = _as_parameters(init)
     # Outside of the function that is traced, as in TFP: an `init` may ask the parameters for their values.
     state = tf.nest.map_structure(tf.convert_to_tensor, optimizer.init(parameters))
-    parameters, trace = tf.function(minimize, autograph=False, jit_compile=compiled)((parameters, state), seed)
+    with explained_failure(True, has_loss_mode=False) if compiled else contextlib.nullcontext():
+        parameters, trace = tf.function(minimize, autograph=False, jit_compile=compiled)((parameters, state), seed)
     if trace_fn is trace_loss:
         warn_of_divergence(trace)
     return parameters, trace

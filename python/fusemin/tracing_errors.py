@@ -35,4 +35,5 @@ def explained_tracing(name: str):
             explained = type(error)(message)
         except TypeError:  # Made of more than a message.
             raise error from None
-        raise explained from error
+        # With the line of the user's in its traceback: TensorFlow drops the cause of an error in a tf.function.
+        raise explained.with_traceback(error.__traceback__) from error

@@ -301,7 +301,7 @@ def print_loss(x):
 
 @pytest.mark.parametrize(
     ("jit_compile", "advice"),
-    [(True, 'Leave `jit_compile` at False, or.*jit_compile="loss"'), ("loss", "Leave `jit_compile` at False[.]")],
+    [(True, "of `loss_fn`, at line .*Leave `jit_compile` at False[.]$"), ("loss", "Leave `jit_compile` at False[.]$")],
 )
 def test_what_xla_cannot_compile_is_named(jit_compile, advice):
     x = tf.Variable([1.0, 2.0])
@@ -317,7 +317,9 @@ def test_other_parts_that_xla_cannot_compile():
     problem = Problem.make()
     trace = problem.minimize(12, trace_fn=trace_fn, jit_compile="loss")
     np.testing.assert_array_equal(trace, [1] * 10 + [2] * 2)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="XLA cannot compile 'AsString'"):
+    # Here "loss" is a way out, as it is not where `loss_fn` has the op.
+    advice = 'Leave `jit_compile` at False, or.*jit_compile="loss"'
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"XLA cannot compile 'AsString'.*{advice}"):
         problem.minimize(12, trace_fn=trace_fn, jit_compile=True)
 
 
@@ -331,7 +333,7 @@ def test_the_form_has_a_name_that_is_checked():
         Problem.make().minimize(3, jit_compile=True)
 
 
-@pytest.mark.parametrize("wrong", ["losses", 1, None])
+@pytest.mark.parametrize("wrong", ["losses", "True"])
 def test_jit_compile_is_checked(wrong):
     with pytest.raises(ValueError, match='`jit_compile` must be True, False or "loss"'):
         Problem.make().minimize(3, jit_compile=wrong)
