@@ -8,14 +8,26 @@ import pytest
 
 from tests.support.minimize_runs import run_program
 
+# One process for all: the flag that has XLA dump its programs is read once in a process.
 PROGRAM = """
+    import os, pathlib, sys
     import keras, tensorflow as tf, fusemin
 
-    x = tf.Variable(tf.zeros([4_000_000]))
-    losses = fusemin.minimize(lambda: tf.reduce_sum((x - 5.0) ** 2), 6, {optimizer},
-                              trainable_variables=[x], jit_compile=True)
-    print(losses.shape[0])
+    dump = pathlib.Path(sys.argv[1])
+    for form in sys.argv[2].split(","):
+        for optimizer in sys.argv[3:]:
+            os.environ["FUSEMIN_XLA_FORM"] = form
+            x = tf.Variable(tf.zeros([4_000_000]))
+            losses = fusemin.minimize(lambda: tf.reduce_sum((x - 5.0) ** 2), 6, eval(optimizer),
+                                      trainable_variables=[x], jit_compile=True)
+            assert losses.shape[0] == 6
+            files = [file for file in dump.iterdir() if file.is_file()]
+            (dump / form / optimizer).mkdir(parents=True)
+            for file in files:
+                file.rename(dump / form / optimizer / file.name)
 """
+FORMS = ["", "hlo", "loops", "call"]
+OPTIMIZERS = ["keras.optimizers.Adam(0.1)", "keras.optimizers.SGD(0.1)", "tf.compat.v1.train.AdamOptimizer(0.1)"]
 SHAPE = r"f32\[4000000\]"
 
 
@@ -30,15 +42,19 @@ def loop_body(directory):
     raise AssertionError("there is no loop in the dump")
 
 
-@pytest.mark.parametrize(
-    "optimizer", ["keras.optimizers.Adam(0.1)", "keras.optimizers.SGD(0.1)", "tf.compat.v1.train.AdamOptimizer(0.1)"]
-)
-@pytest.mark.parametrize("form", ["", "hlo", "loops", "call"])
-def test_no_copy_of_the_parameter_in_the_loop(form, optimizer, tmp_path):
-    flags = f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text"
-    program = PROGRAM.format(optimizer=optimizer)
-    assert run_program(program, XLA_FLAGS=flags, FUSEMIN_XLA_FORM=form) == "6\n"
-    body = loop_body(tmp_path)
+@pytest.fixture(scope="module")
+def dump(tmp_path_factory):
+    """A folder, in which a form and an optimizer have one each."""
+    folder = tmp_path_factory.mktemp("dump")
+    flags = f"--xla_dump_to={folder} --xla_dump_hlo_as_text"
+    run_program(PROGRAM, str(folder), ",".join(FORMS), *OPTIMIZERS, XLA_FLAGS=flags)
+    return folder
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("form", FORMS)
+def test_no_copy_of_the_parameter_in_the_loop(form, optimizer, dump):
+    body = loop_body(dump / form / optimizer)
     assert re.search(rf"= {SHAPE}\S* (fusion|get-tuple-element)\(", body), "no large array is in the loop"
     copies = re.findall(rf"= {SHAPE}\S* copy\(.*", body)
     assert not copies, json.dumps(copies, indent=1)
