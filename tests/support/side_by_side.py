@@ -112,6 +112,19 @@ def STOCK(step: int) -> bool:
     return False
 
 
+def put(update, start: Start) -> None:
+    """Gives a bound optimizer the values of the start."""
+    for variable, value in zip(update.variables, start.params, strict=True):
+        variable.assign(tf.constant(value, variable.dtype))
+    for slots, values in zip(update.slots, zip(*start.slots.values(), strict=True), strict=False):
+        for slot, value in zip(slots, values, strict=True):
+            slot.assign(tf.constant(value, slot.dtype))
+    for scalar, value in zip(update.scalars, start.scalars.values(), strict=True):
+        scalar.assign(tf.constant(value, scalar.dtype))
+    if update.iterations is not None:
+        update.iterations.assign(start.iterations)
+
+
 def set_up(make: Callable[[], object], start: Start, dtype: tf.DType):
     """An optimizer, and it bound to variables, all with the values of the start."""
     variables = [tf.Variable(tf.constant(p, dtype), name=f"v{i}") for i, p in enumerate(start.params)]
@@ -119,13 +132,7 @@ def set_up(make: Callable[[], object], start: Start, dtype: tf.DType):
     reason = optimizers.find_fallback_reason(optimizer, variables)
     assert reason is None, reason
     update = optimizers.bind(optimizer, variables)
-    for slots, values in zip(update.slots, zip(*start.slots.values(), strict=True), strict=False):
-        for slot, value in zip(slots, values, strict=True):
-            slot.assign(tf.constant(value, dtype))
-    for scalar, value in zip(update.scalars, start.scalars.values(), strict=True):
-        scalar.assign(tf.constant(value, scalar.dtype))
-    if update.iterations is not None:
-        update.iterations.assign(start.iterations)
+    put(update, start)
     return optimizer, update
 
 
@@ -144,6 +151,42 @@ def state_of(update) -> dict[str, np.ndarray]:
     return {name: variable.numpy().astype(np.float64) for name, variable in result.items()}
 
 
+@dataclass
+class Bound:
+    """An optimizer bound to variables with the values of a start, and both ways to take a step, each traced once."""
+
+    optimizer: object
+    update: object
+    fused_apply: Callable
+    stock_apply: Callable
+
+    @classmethod
+    def make(cls, make: Callable[[], object], start: Start, dtype: tf.DType):
+        optimizer, update = set_up(make, start, dtype)
+
+        @tf.function(autograph=False, reduce_retracing=True)
+        def fused_apply(*gradients):
+            fused_step(update, gradients, loss=tf.constant(0.0))
+
+        @tf.function(autograph=False, reduce_retracing=True)
+        def stock_apply(*gradients):
+            optimizer.apply_gradients(zip(gradients, update.variables, strict=True))
+
+        return cls(optimizer, update, fused_apply, stock_apply)
+
+    def take_steps(self, start: Start, fused, before_step) -> dict[str, np.ndarray]:
+        for i, gradients in enumerate(start.gradients):
+            before_step(i, self.optimizer)
+            apply = self.fused_apply if fused(i) else self.stock_apply
+            apply(
+                *(
+                    g.tensor(v.dtype, v.shape[0]) if isinstance(g, Slices) else tf.constant(g, v.dtype)
+                    for g, v in zip(gradients, self.update.variables, strict=True)
+                )
+            )
+        return state_of(self.update)
+
+
 def run(
     make: Callable[[], object],
     start: Start,
@@ -160,28 +203,25 @@ def run(
       fused: from the number of a step, whether the op does it, or the optimizer's own `apply_gradients`.
       before_step: called with the number of the step and the optimizer.
     """
-    optimizer, update = set_up(make, start, dtype)
-    variables = update.variables
+    return Bound.make(make, start, dtype).take_steps(start, fused, before_step)
 
-    @tf.function(autograph=False, reduce_retracing=True)
-    def fused_apply(*gradients):
-        fused_step(update, gradients, loss=tf.constant(0.0))
 
-    @tf.function(autograph=False, reduce_retracing=True)
-    def stock_apply(*gradients):
-        optimizer.apply_gradients(zip(gradients, variables, strict=True))
+class Runs:
+    """`run` of the rows of a table, without options around their rule. What took the steps of a row by one of FUSED and
+    STOCK takes those from other starts too: most of the time of a run is that of tracing its steps."""
 
-    for i, gradients in enumerate(start.gradients):
-        before_step(i, optimizer)
-        apply = fused_apply if fused(i) else stock_apply
-        apply(
-            *(
-                g.tensor(dtype, v.shape[0]) if isinstance(g, Slices) else tf.constant(g, dtype)
-                for g, v in zip(gradients, variables, strict=True)
-            )
-        )
+    def __init__(self):
+        self._bound = {}
 
-    return state_of(update)
+    def run(self, row, start: Start, dtype: tf.DType, fused: Callable[[int], bool]) -> dict[str, np.ndarray]:
+        key = (row.id, dtype, fused)
+        if key not in self._bound:
+            self._bound[key] = Bound.make(lambda: row.make(learning_rate=0.01), start, dtype)
+            assert len(self._bound[key].update.surroundings.averages) == 0
+            assert len(self._bound[key].update.surroundings.accumulators) == 0
+        else:
+            put(self._bound[key].update, start)
+        return self._bound[key].take_steps(start, fused, lambda step, optimizer: None)
 
 
 def largest_difference(got, expected, start: Start) -> tuple[float, str]:
