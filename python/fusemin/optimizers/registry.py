@@ -127,14 +127,18 @@ def _short(device: str) -> str:
 def build(optimizer, variables: list) -> None:
     """Has an optimizer create its slots, as it would at its first step. Keras names them after its own variables."""
     family, in_function = find_family(optimizer), tf.inside_function()
+
+    def create_slots():
+        family.build(optimizer, variables)
+
     # Slots outlive the function that is being traced, as do those that stock creates. A Keras optimizer calls itself
     # built before it has its slots, so a second thread must not look at it meanwhile.
     with _BUILDING, tf.init_scope():
         if in_function and family.builds_in_functions and tf.executing_eagerly():
             # A user's function may make no variable after it was first traced, one inside of it may, as stock's has.
-            graphs.trace(lambda: family.build(optimizer, variables))
+            graphs.trace(create_slots)
         else:
-            family.build(optimizer, variables)
+            create_slots()
 
 
 def bind(optimizer, variables: list[tf.Variable]) -> FusedUpdate:
