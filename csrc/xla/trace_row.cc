@@ -18,7 +18,7 @@ absl::Status RowShape(XlaOpKernelContext* ctx, int input, xla::XlaOp value, cons
   row_shape->assign({1});
   row_shape->insert(row_shape->end(), shape.dimensions().begin(), shape.dimensions().end());
   tensorflow::TensorShape expected(*row_shape);
-  if (buffer.dims() > 0) expected.set_dim(0, buffer.dim_size(0));
+  if (buffer.dims() > 0) TF_RETURN_IF_ERROR(expected.SetDimWithStatus(0, buffer.dim_size(0)));
   if (buffer != expected) {
     return absl::InvalidArgumentError(absl::StrCat("the trace of ", name, " has shape ", buffer.DebugString(),
                                                    ", a step gave ", shape.ToString(),

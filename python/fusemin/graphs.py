@@ -1,6 +1,7 @@
 """Functions traced for one purpose, and the memory of their graphs."""
 
 import tensorflow as tf
+from tensorflow.python.eager import record
 from tensorflow.python.framework import func_graph
 
 
@@ -36,6 +37,11 @@ def call(concrete_function, tensors) -> None:
     Calling the function object would first match each argument with the signature: 1 ms for 100 tensors, of 1.3.
     """
     concrete_function._call_flat(tensors, concrete_function.captured_inputs)
+
+
+def is_recorded() -> bool:
+    """Whether a tape or a forward accumulator may record what is called now, and need its graphs later."""
+    return record.could_possibly_record()
 
 
 def release(concrete_function) -> None:

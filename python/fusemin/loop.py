@@ -154,8 +154,9 @@ class _Loop:
             derived = write_rows(derived, plan.derived(self._trace_fn(quantities)), row, row_offset=offset)
         return _Carry(carry.step, result.state, result.buffers, list(derived), next_seed, done, criterion_state)
 
-    def take_steps(self, carry: _Carry, end, steps_per_iteration=1, first_row=None, in_loop=False) -> _Carry:
-        """Steps, so many in an iteration of a loop, as long as all of them come before `end`."""
+    def take_steps(self, carry: _Carry, end, steps_per_iteration=1, first_row=None, in_loop=False, most=None) -> _Carry:
+        """Steps, so many in an iteration of a loop, as long as all of them come before `end`. `most` is the number of
+        iterations that there can be, if that is known."""
 
         def body(carry):
             for offset in range(steps_per_iteration):
@@ -163,7 +164,7 @@ class _Loop:
             return carry._replace(step=carry.step + steps_per_iteration)
 
         # Not in the loop: there it would be computed again at each iteration.
-        return self._while(carry, end - (steps_per_iteration - 1), body)
+        return self._while(carry, end - (steps_per_iteration - 1), body, most)
 
     def take_chunks(self, carry: _Carry, end: int, rows: int) -> _Carry:
         """Steps until `end`, so many in a loop with buffers of its own, which a loop around it gathers. See
@@ -172,21 +173,23 @@ class _Loop:
 
         def body(outer):
             inner = self.with_buffers(outer, rows)
-            inner = self.take_steps(inner, tf.minimum(outer.step + rows, end), first_row=outer.step, in_loop=True)
+            last = tf.minimum(outer.step + rows, end)
+            inner = self.take_steps(inner, last, first_row=outer.step, in_loop=True, most=rows)
             chunk = (outer.step - first) // rows
             return inner._replace(
                 written=write_rows(outer.written, inner.written, chunk),
                 derived=write_rows(outer.derived, inner.derived, chunk),
             )
 
-        carry = self._while(self.with_buffers(carry, -(-remaining // rows), rows), end, body)
+        num_chunks = -(-remaining // rows)
+        carry = self._while(self.with_buffers(carry, num_chunks, rows), end, body, num_chunks)
         written, derived = (
             [tf.reshape(b, [-1, *b.shape[2:]])[:remaining] for b in buffers]
             for buffers in (carry.written, carry.derived)
         )
         return carry._replace(written=written, derived=derived)
 
-    def _while(self, carry: _Carry, end, body) -> _Carry:
+    def _while(self, carry: _Carry, end, body, most) -> _Carry:
         """`body` as long as a step before `end` is to be taken, and not all has converged."""
 
         def unfinished(*carry):
@@ -200,7 +203,15 @@ class _Loop:
             criterion_state=tf.nest.map_structure(lambda s: s.shape, self._criterion_spec),
         )
         return _Carry(
-            *tf.while_loop(unfinished, lambda *flat: body(_Carry(*flat)), carry, invariants, parallel_iterations=1)
+            *tf.while_loop(
+                unfinished,
+                lambda *flat: body(_Carry(*flat)),
+                carry,
+                invariants,
+                parallel_iterations=1,
+                # What the gradient of a loop needs of it has memory of fixed size in XLA.
+                maximum_iterations=most if self.in_xla and graphs.is_recorded() else None,
+            )
         )
 
 
@@ -252,14 +263,17 @@ def _take_all_in_xla(loop: _Loop, num_steps) -> _Carry:
     # XLA compiles a loop that takes no step too, and refuses to write rows into nothing.
     if not dynamic and num_steps == 0:
         return loop.with_buffers(carry, 0)
-    rows = None if dynamic else rows_of_chunk(loop.step, loop.plan, num_steps - first)
+    # XLA knows how much memory the gradient of a loop takes, but not of one inside another.
+    chunked = not dynamic and not graphs.is_recorded()
+    rows = rows_of_chunk(loop.step, loop.plan, num_steps - first) if chunked else None
     carry = loop.with_buffers(carry, num_steps if rows is None else first)
     if loop.use_seed and not dynamic:
         # By itself, before the loop. XLA has a function for the random numbers of a shape, and fuses it into what uses
         # them, and computes each number many times, unless there are two calls of it.
         carry = loop.take_step(carry)._replace(step=tf.constant(1))
     if rows is None:
-        return loop.take_steps(carry, num_steps, in_loop=not dynamic and num_steps - first > 1)
+        most = None if dynamic else num_steps - first
+        return loop.take_steps(carry, num_steps, in_loop=most is not None and most > 1, most=most)
     before = carry.written, carry.derived
     carry = loop.take_chunks(carry, num_steps, rows)
     if not loop.use_seed:

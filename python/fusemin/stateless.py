@@ -11,6 +11,7 @@ from fusemin.arguments import (
     check_loss,
     check_num_steps,
 )
+from fusemin.compilation import can_compile_loop
 from fusemin.loop import Options, run_loop
 from fusemin.step_result import StepResult
 from fusemin.traceable import accepts_seed, trace_loss
@@ -97,6 +98,10 @@ def minimize_stateless(
     Raises:
       TypeError, ValueError: an argument is not as described; the message names it.
 
+    The result can be differentiated with respect to `init` and all tensors that loss and optimizer hold, also twice:
+    the gradient goes back through every step, so each is kept until then. With `jit_compile` the tape must be inside of
+    what XLA compiles; around it, the loop is not compiled.
+
     >>> import tensorflow as tf, fusemin
     >>> class GradientDescent:
     ...     def init(self, parameters):
@@ -107,6 +112,16 @@ def minimize_stateless(
     ...     lambda x: (x - 5.0) ** 2, init=0.0, num_steps=100, optimizer=GradientDescent())
     >>> round(float(x), 3), losses.shape
     (5.0, TensorShape([100]))
+
+    How the result depends on the data:
+
+    >>> y = tf.constant(5.0)
+    >>> with tf.GradientTape() as tape:
+    ...     tape.watch(y)
+    ...     x, _ = fusemin.minimize_stateless(
+    ...         lambda x: (x - y) ** 2, init=0.0, num_steps=100, optimizer=GradientDescent())
+    >>> round(float(tape.gradient(x, y)), 3)
+    1.0
     """
     check_callable(loss_fn, "loss_fn")
     check_callable(trace_fn, "trace_fn")
@@ -128,4 +143,5 @@ def minimize_stateless(
             return parameters, trace
 
     init = tf.nest.map_structure(lambda x: tf.convert_to_tensor(x, dtype_hint=tf.float32), init)
-    return tf.function(run, autograph=False, jit_compile=jit_compile or None)(init, seed)
+    compiles_loop = jit_compile and can_compile_loop()
+    return tf.function(run, autograph=False, jit_compile=compiles_loop or None)(init, seed)

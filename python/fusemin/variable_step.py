@@ -166,6 +166,7 @@ def _applier(optimizer, variables):
     """The optimizer's own update, as a function of the gradients."""
 
     def apply(gradients):
+        optimizers.check_gradients(optimizer, gradients, variables)
         optimizer.apply_gradients(list(zip(gradients, variables, strict=True)))
         return ()
 
