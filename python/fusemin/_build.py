@@ -1,6 +1,5 @@
 """What this build of fusemin was made of, and its op library."""
 
-import functools
 import pathlib
 
 import tensorflow as tf
@@ -30,7 +29,6 @@ def check_tensorflow(built: str, running: str) -> None:
 check_tensorflow(_core.build_info()["tensorflow"], tf.__version__)
 
 
-@functools.cache
-def ops():
-    """The op wrappers `fusemin_fused_step` and `fusemin_trace_rows`; the library is loaded on the first call."""
-    return tf.load_op_library(str(pathlib.Path(__file__).with_name("fusemin_ops.so")))
+# The wrappers `fusemin_fused_step`, `fusemin_trace_rows` and `fusemin_gradient_sums`. Loaded at import, since a
+# SavedModel that holds the ops has no other way to them.
+OPS = tf.load_op_library(str(pathlib.Path(__file__).with_name("fusemin_ops.so")))

@@ -49,7 +49,8 @@ def minimize(
       return_full_length_trace: whether to repeat the last row up to `num_steps` rows after convergence. If False the
         trace has a row for each step that was taken.
       jit_compile: True to compile the whole loop with XLA, the fused update in it; "loss" to compile loss and gradients
-        only, for loops with other parts that XLA cannot compile.
+        only, for loops with other parts that XLA cannot compile. Under a `tf.GradientTape` that is outside of what XLA
+        compiles, True does as False.
       seed: int or int32 `Tensor` of shape [2], for a `loss_fn` that takes a `seed`. The same seed gives the seeds, and
         so the trace, that `tfp.math.minimize` gives.
       name: name scope of the ops.
@@ -65,6 +66,10 @@ def minimize(
         none of the values above.
       tf.errors.FailedPreconditionError: a variable is not initialized.
       tf.errors.InvalidArgumentError: with `jit_compile`, XLA cannot compile an op; the message names it.
+
+    A `tf.GradientTape` around the call sees what is traced: the gradient of a row is that of the loss, of the gradient,
+    or of the read of the variable that it is. Nothing flows through the updates, as in stock;
+    `minimize_stateless` is for that.
 
     In TF2's eager mode the optimization runs at once:
 

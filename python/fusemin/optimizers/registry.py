@@ -14,6 +14,7 @@ from fusemin.optimizers.keras3 import Keras3
 from fusemin.optimizers.numbers import as_hyperparameter
 from fusemin.optimizers.tf_keras import TfKeras
 from fusemin.optimizers.tf_keras_legacy import TfKerasLegacy
+from fusemin.stock_ops import is_stock
 
 # The legacy modules lie inside those of tf_keras, so they come first.
 _FAMILIES: tuple[Family, ...] = (Keras3(), TfKerasLegacy(), TfKeras(), CompatV1())
@@ -49,6 +50,8 @@ def find_fallback_reason(optimizer, variables: list[tf.Variable]) -> str | None:
 
     Creates no variables and changes nothing.
     """
+    if is_stock():
+        return "this is inside of fusemin.stock()"
     family = find_family(optimizer)
     name = type(optimizer).__name__
     if family is None:
@@ -95,6 +98,14 @@ def find_sparse_reason(optimizer, variables: list) -> str | None:
         if option:
             return f"{type(optimizer).__name__} uses {option}, which stock refuses with a sparse gradient"
     return None
+
+
+def check_gradients(optimizer, gradients: list, variables: list) -> None:
+    """Raises a TypeError for gradients that the optimizer's own method would not survive."""
+    family = find_family(optimizer)
+    error = None if family is None else family.find_gradient_error(gradients, variables)
+    if error is not None:
+        raise TypeError(error)
 
 
 def find_placement_reason(update: FusedUpdate) -> str | None:

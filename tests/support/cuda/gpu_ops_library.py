@@ -34,7 +34,7 @@ def _run(*command):
 
 @functools.cache
 def gpu_ops():
-    """The ops by the names of `fusemin._build.ops()`, with the kernels of the GPU. They need a driver in place."""
+    """The ops by the names of `fusemin._build.OPS`, with the kernels of the GPU. They need a driver in place."""
     with tempfile.TemporaryDirectory() as folder:
         _run(
             *(_tool("cmake"), "-S", SOURCE, "-B", folder, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"),
