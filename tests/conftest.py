@@ -7,6 +7,14 @@ import pytest
 _KEY = "difference"
 
 
+def pytest_report_header():
+    from fusemin._build import HAS_CUDA_KERNELS
+
+    if not HAS_CUDA_KERNELS:
+        return "fusemin: built without CUDA kernels, so tests/cuda and tests/gpu are left out"
+    return []
+
+
 @pytest.fixture
 def record_difference(record_property):
     """`record_difference(group, measured, limit, where, stock=None)`; `stock` is how far stock is from the

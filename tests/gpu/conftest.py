@@ -6,8 +6,14 @@ import sys
 
 import pytest
 
+from fusemin._build import HAS_CUDA_KERNELS
+
 for _folder in ("cuda", "kernels", "optimizers"):
     sys.path.append(str(pathlib.Path(__file__).parents[1] / _folder))
+
+# Built with FUSEMIN_CUDA=OFF.
+if not HAS_CUDA_KERNELS:
+    collect_ignore_glob = ["test_*.py"]
 
 
 @pytest.fixture(params=["CPU:0", "GPU:0"])
