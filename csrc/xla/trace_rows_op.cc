@@ -44,7 +44,7 @@ class TraceRowsOp : public tensorflow::XlaOpKernel {
   int64_t row_offset_ = 0;
 };
 
-const XlaKernel kernel("Fusemin>TraceRows", [](tensorflow::OpKernelConstruction* ctx) -> tensorflow::OpKernel* {
+const XlaKernel rows_kernel("Fusemin>TraceRows", [](tensorflow::OpKernelConstruction* ctx) -> tensorflow::OpKernel* {
   return new TraceRowsOp(ctx);
 });
 

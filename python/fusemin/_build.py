@@ -13,6 +13,10 @@ __version__ = _core.build_info()["version"]
 RULES = _core.rules()
 
 
+# Whether variables on an NVIDIA GPU can be updated.
+HAS_CUDA_KERNELS = _core.build_info()["cuda_architectures"] is not None
+
+
 def check_tensorflow(built: str, running: str) -> None:
     """Raises an ImportError unless both versions of TensorFlow are of one minor version.
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 from tensorflow.python.ops import resource_variable_ops
 
 from fusemin import graphs
-from fusemin._build import RULES
+from fusemin._build import HAS_CUDA_KERNELS, RULES
 from fusemin.compilation import in_xla
 from fusemin.optimizers.compat_v1 import CompatV1
 from fusemin.optimizers.family import Adapter, Family, FusedUpdate
@@ -75,6 +75,8 @@ def find_fallback_reason(optimizer, variables: list[tf.Variable]) -> str | None:
             return f"variable '{variable.name}' is a {type(variable).__name__}, not a resource variable"
         if variable.dtype not in FUSED_DTYPES:
             return f"variable '{variable.name}' is of {variable.dtype.name}"
+        if not HAS_CUDA_KERNELS and _is_on_gpu(variable) and not in_xla():
+            return f"variable '{variable.name}' is on a GPU, and this build of fusemin has no CUDA kernels"
     several_dtypes = len({v.dtype for v in variables}) > 1
     decided_over_all = getattr(inner, "global_clipnorm", None) and "global_clipnorm"
     if several_dtypes and decided_over_all:
