@@ -37,9 +37,14 @@ def target(z):
     return tfp.distributions.Normal(2.0, 0.5).log_prob(z)
 
 
-def fit(surrogate=None, **options):
-    options = {"optimizer": tf_keras.optimizers.Adam(0.1), "num_steps": NUM_STEPS, "seed": SEED, **options}
-    return tfp.vi.fit_surrogate_posterior(target, surrogate_posterior=surrogate or normal(), **options)
+def fit(surrogate=None, optimizer=None, **options):
+    return tfp.vi.fit_surrogate_posterior(
+        target,
+        surrogate_posterior=surrogate or normal(),
+        optimizer=optimizer or tf_keras.optimizers.Adam(0.1),
+        seed=SEED,
+        **{"num_steps": NUM_STEPS, **options},
+    )
 
 
 class PureDescent:
