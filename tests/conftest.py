@@ -1,8 +1,67 @@
-"""Measured differences: kept with each test, and printed at the end of a run, each group's largest beside its limit."""
+"""Lanes, what is collected where, and measured differences, which are kept with each test and printed at the end of a
+run, each group's largest beside its limit."""
 
 import math
+import re
+import shutil
 
 import pytest
+
+from tests.support.cuda.gpus import why_no_gpu
+
+# The lanes, each a marker: `python -m pytest -m fast`. What is in one is said here, by how the ids of tests begin.
+LANES = {
+    "fast": (
+        r"kernels/test_rules.py::test_(the_table|agrees|constant)",
+        r"kernels/test_(half_rounding|kernel_errors)",
+        r"ops/test_(fused_step_op|trace_rows_op)",
+        r"optimizers/test_against_stock.py::test_float64_is",
+        r"optimizers/test_golden_values",
+        r"minimize/test_(errors|traces)",
+        r"fuse/test_(fused_optimizer|loops)",
+        r"xla/test_modes.py::test_minimize_is_fused_and_as_in_the_default_mode\[[\w ]+-keras\]",
+        r"xla/test_modes.py::test_(a_dynamic_loss_scale|what_xla_cannot)",
+        r"xla/test_one_loop.py::test_a_gradient_of_\w+\[(distance|reversed)-Adam\]",
+        r"cuda/test_(cost|driver\.py)",
+        r"test_(readme|doctests)",
+    ),
+    "cuda": (r"cuda/", r"gpu/"),
+    "bench": (r"test_(gpu_benchmark|benchmarks)_smoke",),
+}
+# Tests that could only skip are not collected: what they need, and why it is not there.
+NEEDS = {
+    "gpu/test_kernels.py": why_no_gpu(),
+    "cuda/test_nvcc.py": "" if shutil.which("nvcc") else "nvcc is not on PATH",
+}
+collect_ignore = [path for path, why_not in NEEDS.items() if why_not]
+
+# The tests of a file share what they build and trace, so one process runs them; and those of these files, one library.
+TOGETHER = {"cuda/test_gpu_ops.py": "gpu_ops", "cuda/test_gpu_options.py": "gpu_ops"}
+# Minutes in few tests: begun first, so that no process is left with them at the end.
+FIRST = ("sanitizers/", "test_benchmarks_smoke", "xla/test_every_rule")
+
+
+def pytest_report_header():
+    left_out = [f"not collected: tests/{path}, {why_not}" for path, why_not in NEEDS.items() if why_not]
+    gpu = ["what needs a GPU runs where there is one, by `python -m pytest -m cuda`"] if why_no_gpu() else []
+    return left_out + gpu
+
+
+def _name(item):
+    return item.nodeid.removeprefix("tests/")
+
+
+@pytest.hookimpl(tryfirst=True)  # Before pytest looks for the marker that is asked for.
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: not _name(item).startswith(FIRST))
+    for item in items:
+        test = _name(item)
+        file = test.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(TOGETHER.get(file, file)))
+        for lane, patterns in LANES.items():
+            if any(re.match(pattern, test) for pattern in patterns):
+                item.add_marker(lane)
+
 
 _KEY = "difference"
 

@@ -10,7 +10,6 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
 PAGE, RESULTS = ROOT / "docs/performance.md", ROOT / "docs/performance.json"
 
 # What is measured wherever the tests run. torch and jax are left out where they are not installed.

@@ -71,6 +71,7 @@ REGISTER_OP(FUSEMIN_OPS "FusedStep")
     .Input("gradient_sums: G * double")
     .Input("hyperparameters: hyperparameter_types")
     .Input("row: int32")
+    .Input("after: after_types")
     .Input("values: value_types")
     .Input("buffers: buffer_types")
     .Output("traces: buffer_types")
@@ -84,6 +85,7 @@ REGISTER_OP(FUSEMIN_OPS "FusedStep")
     .Attr("I: int >= 0")
     .Attr("L: int >= 0 = 0")
     .Attr("hyperparameter_types: list({half, bfloat16, float, double, resource}) >= 0")
+    .Attr("after_types: list({half, bfloat16, float, double}) >= 0 = []")
     .Attr("value_types: list(type) >= 0")
     .Attr("buffer_types: list(type) >= 0")
     .Attr("index_types: list({int32, int64}) >= 0 = []")
@@ -119,6 +121,7 @@ indices: for each of `sparse`, the rows that the slices belong to, [k]. A row ma
 gradient_sums: none, or the result of GradientSums for all gradients of the step, where this is one of several ops.
 hyperparameters: those that are not constants: scalars, or scalar variables read by the op.
 row: the row of the buffers to write, less `row_offset`, so that a loop body of several steps needs no additions.
+after: what must be computed before the variables are written, such as the loss: inside XLA nothing else orders the two.
 values: what is traced beside gradients and parameters.
 buffers: traces, with a leading dimension of steps. Forwarded to `traces`, written in place if nobody else holds them.
 constants: one for each hyperparameter of the rule; ignored at the positions in `inputs`. An attribute float is of 32 bits

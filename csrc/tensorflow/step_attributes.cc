@@ -103,6 +103,9 @@ absl::Status StepAttributes::Parse(OpKernelConstruction* ctx, const Rule* (*find
   TF_RETURN_IF_ERROR(ParseHyperparameters(ctx));
   TF_RETURN_IF_ERROR(ParseOptions(ctx));
   TF_RETURN_IF_ERROR(ParseTraces(ctx));
+  std::vector<DataType> after_types;
+  TF_RETURN_IF_ERROR(ctx->GetAttr("after_types", &after_types));
+  num_after = static_cast<int>(after_types.size());
   int num_indices, num_sums;
   TF_RETURN_IF_ERROR(ParseSparse(ctx, &num_indices));
   TF_RETURN_IF_ERROR(ctx->GetAttr("G", &num_sums));
@@ -119,7 +122,8 @@ absl::Status StepAttributes::Parse(OpKernelConstruction* ctx, const Rule* (*find
   sums_at = indices_at + num_indices;
   hyperparameters_at = sums_at + num_sums;
   row_at = hyperparameters_at + static_cast<int>(hyperparameter_positions.size());
-  values_at = row_at + 1;
+  after_at = row_at + 1;
+  values_at = after_at + num_after;
   buffers_at = values_at + num_values;
   return absl::OkStatus();
 }

@@ -39,7 +39,7 @@ struct StepAttributes {
   const Rule* rule = nullptr;
   DType dtype;
   tensorflow::DataType type;
-  int num_params = 0, num_values = 0;
+  int num_params = 0, num_after = 0, num_values = 0;
   bool has_averages = false, has_accumulators = false, has_iterations = false, has_loss_scale = false, has_sums = false;
   // Whether the count of iterations comes as a value.
   bool has_count = false;
@@ -58,7 +58,7 @@ struct StepAttributes {
 
   // Positions of the first input of each kind. Parameters are at 0, slot k of parameter i at (1 + k) * num_params + i.
   int averages_at = 0, accumulators_at = 0, scalars_at = 0, iterations_at = 0, loss_scale_at = 0, gradients_at = 0,
-      indices_at = 0, sums_at = 0, hyperparameters_at = 0, row_at = 0, values_at = 0, buffers_at = 0;
+      indices_at = 0, sums_at = 0, hyperparameters_at = 0, row_at = 0, after_at = 0, values_at = 0, buffers_at = 0;
 
  private:
   absl::Status ParseHyperparameters(tensorflow::OpKernelConstruction* ctx);

@@ -193,8 +193,8 @@ class FusedStepOp : public tensorflow::XlaOpKernel {
       const xla::XlaOp value = source.kind == TraceKind::kValue      ? ctx->Input(a_.values_at + source.index)
                                : source.kind == TraceKind::kGradient ? ctx->Input(a_.gradients_at + source.index)
                                                                      : after.segments[source.index].param.op;
-      TF_RETURN_IF_ERROR(
-          WriteRow(ctx, a_.buffers_at + static_cast<int>(t), static_cast<int>(t), value, row, a_.TraceName(source)));
+      TF_RETURN_IF_ERROR(WriteRow(ctx, ctx->Input(a_.buffers_at + static_cast<int>(t)), static_cast<int>(t), value, row,
+                                  a_.TraceName(source)));
     }
     return absl::OkStatus();
   }
@@ -238,13 +238,13 @@ class FusedStepOp : public tensorflow::XlaOpKernel {
     return cpu::StepBytes(*a_.rule, a_.dtype, segments.data(), a_.num_params);
   }
 
-  // Makes the update depend on the traced values, the loss: the update is in place, and XLA would copy each parameter
-  // for a loss that it may compute after that. The learning rate becomes 0 where a value is a NaN and is none. XLA does
-  // not see that this is never so.
-  void OrderAfterValues(XlaOpKernelContext* ctx, StepValues* values) const {
-    for (int i = 0; i < a_.num_values; ++i) {
-      const xla::XlaOp value = ctx->Input(a_.values_at + i);
-      if (ctx->InputShape(a_.values_at + i).dims() > 0) continue;
+  // Makes the update depend on `after`, the loss: the update is in place, and XLA would copy each parameter for a loss
+  // that it may compute after that. The learning rate becomes 0 where a value is a NaN and is none. XLA does not see
+  // that this is never so.
+  void OrderAfter(XlaOpKernelContext* ctx, StepValues* values) const {
+    for (int i = 0; i < a_.num_after; ++i) {
+      const xla::XlaOp value = ctx->Input(a_.after_at + i);
+      if (ctx->InputShape(a_.after_at + i).dims() > 0) continue;
       const Value never{xla::And(xla::Ne(value, value), xla::Eq(value, value)), xla::PRED};
       values->hyperparameters[0] = Select(never, Constant(values->hyperparameters[0], 0.0), values->hyperparameters[0]);
     }
@@ -254,7 +254,8 @@ class FusedStepOp : public tensorflow::XlaOpKernel {
     StepValues before;
     TF_RETURN_IF_ERROR(ReadAll(ctx, &before));
     TF_ASSIGN_OR_RETURN(const int64_t bytes, StepBytes(ctx, before));
-    if (bytes >= kMinBytesToOrder) OrderAfterValues(ctx, &before);
+    // On a GPU XLA orders kernels by itself, and the chain would cost each variable one of its own.
+    if (bytes >= kMinBytesToOrder && device_type_ == tensorflow::DEVICE_CPU_XLA_JIT) OrderAfter(ctx, &before);
     TF_ASSIGN_OR_RETURN(const StepValues after, Compute(before, bytes));
     TF_RETURN_IF_ERROR(AssignAll(ctx, after));
     return WriteRows(ctx, after);

@@ -11,15 +11,19 @@ namespace fusemin::hlo {
 // The scalar input `input`, plus `offset`.
 xla::XlaOp RowIndex(tensorflow::XlaOpKernelContext* ctx, int input, int64_t offset);
 
-// Sets output `output` to the buffer of input `input` with `value` for a row. In a loop XLA writes that in place.
-// `name` is for the error of a value that has not the shape of a row. A row outside of the buffer cannot be known here.
-absl::Status WriteRow(tensorflow::XlaOpKernelContext* ctx, int input, int output, xla::XlaOp value, xla::XlaOp row,
-                      const std::string& name);
+// Sets output `output` to `buffer` with `value` for a row. In a loop XLA writes that in place. `name` is for the error
+// of a value that has not the shape of a row. A row outside of the buffer cannot be known here.
+absl::Status WriteRow(tensorflow::XlaOpKernelContext* ctx, xla::XlaOp buffer, int output, xla::XlaOp value,
+                      xla::XlaOp row, const std::string& name);
 
-// The same for the rows from `row` to `row + count`, which is a scalar known only when the program runs: a pass over
+// The buffer of input `input`, or, where it has rows of another shape than `value`, one of as many rows of that shape,
+// zeros. The shape may be bounded by XLA and known only when the program runs. For the first row.
+absl::StatusOr<xla::XlaOp> BufferForRows(tensorflow::XlaOpKernelContext* ctx, int input, xla::XlaOp value);
+
+// WriteRow for the rows from `row` to `row + count`, which is a scalar known only when the program runs: a pass over
 // the whole buffer.
-absl::Status FillRows(tensorflow::XlaOpKernelContext* ctx, int input, int output, xla::XlaOp value, xla::XlaOp row,
-                      xla::XlaOp count, const std::string& name);
+absl::Status FillRows(tensorflow::XlaOpKernelContext* ctx, xla::XlaOp buffer, int output, xla::XlaOp value,
+                      xla::XlaOp row, xla::XlaOp count, const std::string& name);
 
 }  // namespace fusemin::hlo
 

@@ -17,13 +17,19 @@ class TraceRowsOp : public tensorflow::XlaOpKernel {
     // Known in the body of the loop, not where the rest of a trace is filled after it.
     int64_t known = 0;
     const bool one_row = ctx->ConstantInputAsIntScalar(1, &known).ok() && known == 1;
+    // Not in the body of a loop, whose buffers keep their shape.
+    int64_t first = 0;
+    const bool is_first = ctx->ConstantInputAsIntScalar(0, &first).ok() && first + row_offset_ == 0;
     const int n = static_cast<int>(names_.size());
     const xla::XlaOp row = RowIndex(ctx, 0, row_offset_);
     for (int i = 0; i < n; ++i) {
       if (one_row) {
-        OP_REQUIRES_OK(ctx, WriteRow(ctx, 2 + n + i, i, ctx->Input(2 + i), row, names_[i]));
+        const absl::StatusOr<xla::XlaOp> buffer =
+            is_first ? BufferForRows(ctx, 2 + n + i, ctx->Input(2 + i)) : ctx->Input(2 + n + i);
+        OP_REQUIRES_OK(ctx, buffer.status());
+        OP_REQUIRES_OK(ctx, WriteRow(ctx, *buffer, i, ctx->Input(2 + i), row, names_[i]));
       } else {
-        OP_REQUIRES_OK(ctx, FillRows(ctx, 2 + n + i, i, ctx->Input(2 + i), row, ctx->Input(1), names_[i]));
+        OP_REQUIRES_OK(ctx, FillRows(ctx, ctx->Input(2 + n + i), i, ctx->Input(2 + i), row, ctx->Input(1), names_[i]));
       }
     }
   }

@@ -14,7 +14,16 @@ def run_eagerly(step, num_steps: int, seed, trace_fn, options: Options):
     rows, state, criterion_state = [], step.initial_state, ()
     for index in range(num_steps):
         step_seed, seed = seeds.split_seed(seed) if seed is not None else (None, None)
-        result = step(state, step_seed, [], [], 0, 0, in_loop=False, needs_parameters=True)
+        result = step(
+            state,
+            seed=step_seed,
+            sources=[],
+            buffers=[],
+            row=0,
+            row_offset=0,
+            in_loop=False,
+            needs_parameters=True,
+        )
         state = result.state
         has_converged = tf.zeros(tf.shape(result.loss), tf.bool)
         if criterion is not None:

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from fusemin import _build
+from fusemin.compilation import in_xla
 from fusemin.gradients import is_sparse
 from fusemin.optimizers import FusedUpdate
 
@@ -59,7 +60,7 @@ def float64_bits(values: Iterable[float]) -> list[int]:
 def fused_step(
     update: FusedUpdate,
     gradients: Sequence[tf.Tensor | tf.IndexedSlices],
-    loss: tf.Tensor,
+    loss: tf.Tensor | None,
     sources: Sequence[TraceSource] = (),
     buffers: Sequence[tf.Tensor] = (),
     row: tf.Tensor | int = 0,
@@ -71,7 +72,7 @@ def fused_step(
     Args:
       update: the optimizer and its variables.
       gradients: for each variable a tensor of its shape and dtype, or slices of it.
-      loss: the value of the source "value".
+      loss: the value of the source "value"; None if no source is of it and nothing must be computed before the update.
       sources: for each buffer, what its row is a copy of.
       buffers: traces, of shape [num_steps, ...]; written in place where nothing else holds them.
       row: int32 scalar; the row written is `row + row_offset`.
@@ -123,6 +124,8 @@ def fused_step(
             gradient_sums=sums,
             hyperparameters=inputs,
             row=row,
+            # Elsewhere a read of a variable that is not done yet keeps its buffer.
+            after=[loss] if loss is not None and in_xla() else [],
             values=[loss] if needs_loss else [],
             buffers=[traces[b] for b in traced],
             rule=rule_name,

@@ -21,8 +21,9 @@ from fusemin.compilation import LOSS, as_jit_compile, explained_failure
 from fusemin.convergence import criterion_or_none
 from fusemin.eager_loop import run_eagerly
 from fusemin.explanation import Explanation, explain
-from fusemin.loop import Options, run_loop
+from fusemin.loop import Options
 from fusemin.replication import check_strategy
+from fusemin.segment import run_loop
 from fusemin.traceable import normalize_trace_fn, trace_loss
 from fusemin.variable_step import VariableStep
 from fusemin.variables import as_variable_list
@@ -87,7 +88,11 @@ class Minimizer:
             as_scope_name(name),
         )
         run = self._program.inline_run
-        self._compiled = tf.function(lambda num_steps, seed: run(num_steps, seed), autograph=False, jit_compile=True)
+
+        def compiled_minimize(num_steps, seed):
+            return run(num_steps, seed)
+
+        self._compiled = tf.function(compiled_minimize, autograph=False, jit_compile=True)
         weakref.finalize(self, self._program.release).atexit = False
 
     # AutoGraph of a user's tf.function would convert all of this code, which takes seconds.
@@ -136,8 +141,12 @@ class Minimizer:
             return self._compiled(num_steps, seed)
         if isinstance(tf.compat.v1.get_default_graph(), tf.__internal__.FuncGraph):
             return self._program.inline_run(num_steps, seed)
+
+        def minimize():
+            return self._program.inline_run(num_steps, seed)
+
         # A graph of TensorFlow 1 does not order the ops on a variable; that of a function does.
-        return tf.function(lambda: self._program.inline_run(num_steps, seed), autograph=False)()
+        return tf.function(minimize, autograph=False)()
 
     def explain(self) -> Explanation:
         """What updates each variable, and why. Before the first call `trainable_variables` must have been given."""
@@ -183,10 +192,17 @@ class _Program:
                 # The step first and by itself: `loss_fn` may create variables in it, but could not in the loop.
                 step = self.make_step(use_seed)
                 seed = tf.TensorSpec([2], tf.int32) if use_seed else None
+
+                def minimize(num_steps, seed):
+                    return self.run(step, num_steps, seed)
+
+                def minimize_once(seed):
+                    return self.run(step, num_steps, seed, once=True)
+
                 if num_steps is None:
-                    loop = graphs.trace(lambda n, seed: self.run(step, n, seed), tf.TensorSpec([], tf.int32), seed)
+                    loop = graphs.trace(minimize, tf.TensorSpec([], tf.int32), seed)
                 else:
-                    loop = graphs.trace(lambda seed: self.run(step, num_steps, seed, once=True), seed)
+                    loop = graphs.trace(minimize_once, seed)
                 self.traces[key] = (step, loop)
             return self.traces[key]
 

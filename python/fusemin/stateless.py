@@ -19,8 +19,9 @@ from fusemin.compilation import explained_failure
 from fusemin.convergence import criterion_or_none
 from fusemin.differentiation import as_loss, check_gradients
 from fusemin.divergence import warn_of_divergence
-from fusemin.loop import Options, run_loop
+from fusemin.loop import Options
 from fusemin.seed_argument import seeded
+from fusemin.segment import run_loop
 from fusemin.step_result import StepResult
 from fusemin.traceable import explained_trace_fn, trace_loss
 from fusemin.tracing_errors import explained_tracing
@@ -50,13 +51,15 @@ class StatelessStep:
         specs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), self._step.structured_outputs)
         self.loss, self.gradients, self.parameters, self.optimizer_state = specs
 
+        self.effects = graphs.has_effects(self._step.graph.get_operations())
+
     def num_ops(self) -> int:
         return len(self._step.graph.get_operations())
 
-    def trace_source(self, leaf, quantities) -> None:
+    def trace_source(self, leaf, quantities, effects) -> None:
         """No variable is updated, so no leaf is written by an update op."""
 
-    def __call__(self, state, seed, sources, buffers, row, row_offset, in_loop, needs_parameters) -> StepResult:
+    def __call__(self, state, *, seed, sources, buffers, row, row_offset, in_loop, needs_parameters) -> StepResult:
         loss, gradients, parameters, optimizer_state = self._step(*state, seed)
         # The loop carries the structure that it began with, such as a tuple where `update` returns a list.
         state = tf.nest.pack_sequence_as(state, tf.nest.flatten((parameters, optimizer_state)))
@@ -159,7 +162,7 @@ def minimize_stateless(
     )
     explained = explained_trace_fn(trace_fn)
 
-    def run(initial_state, seed):
+    def minimize(initial_state, seed):
         with tf.name_scope(name):
             step = StatelessStep(loss_fn, optimizer, initial_state, seed is not None)
             (parameters, _), trace = run_loop(step, num_steps, seed, explained, options)
@@ -170,7 +173,7 @@ def minimize_stateless(
     # Outside of the function that is traced, as in TFP: an `init` may ask the parameters for their values.
     state = tf.nest.map_structure(tf.convert_to_tensor, optimizer.init(parameters))
     with explained_failure(True, has_loss_mode=False) if compiled else contextlib.nullcontext():
-        parameters, trace = tf.function(run, autograph=False, jit_compile=compiled)((parameters, state), seed)
+        parameters, trace = tf.function(minimize, autograph=False, jit_compile=compiled)((parameters, state), seed)
     if trace_fn is trace_loss:
         warn_of_divergence(trace)
     return parameters, trace

@@ -48,26 +48,31 @@ class TracePlan:
       structure: what `trace_fn` returned, with type specs for leaves. Tensors would keep their graph alive.
       leaves: for each leaf a TraceSource, if the update op writes its rows, or a TensorSpec.
       source_specs: for each leaf with a TraceSource its TensorSpec.
+      effects: whether `trace_fn` must be called at each step even if the update op writes all rows, since it does more
+        than return tensors.
     """
 
     structure: Any
     leaves: list[TraceSource | tf.TensorSpec]
     source_specs: list[tf.TensorSpec]
+    effects: bool = False
 
     @classmethod
-    def make(cls, structure, trace_source) -> "TracePlan":
+    def make(cls, structure, trace_source, effects: bool) -> "TracePlan":
         """The plan for what `trace_fn` returned while it was traced for trial.
 
         Args:
           structure: what it returned.
           trace_source: function from a leaf to its TraceSource or None.
+          effects: see the attribute.
         """
         converted, leaves = _flatten(structure, trace_source)
         flat = tf.nest.flatten(converted, expand_composites=True)
         specs = [tf.TensorSpec(t.shape, t.dtype) for t in flat]
         plan = [leaf if isinstance(leaf, TraceSource) else spec for leaf, spec in zip(leaves, specs, strict=True)]
         structure = tf.nest.map_structure(tf.type_spec_from_value, converted)
-        return cls(structure, plan, [s for s, leaf in zip(specs, plan, strict=True) if isinstance(leaf, TraceSource)])
+        source_specs = [s for s, leaf in zip(specs, plan, strict=True) if isinstance(leaf, TraceSource)]
+        return cls(structure, plan, source_specs, effects)
 
     @property
     def sources(self) -> list[TraceSource]:

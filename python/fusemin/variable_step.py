@@ -32,6 +32,7 @@ class VariableStep:
       loss: TensorSpec of the loss.
       gradients, parameters: lists of TensorSpecs.
       update: the bound optimizer if the op does the update, else None.
+      effects: whether `loss_fn` does more than return a loss.
 
     Raises:
       TypeError, ValueError: see `fusemin.arguments`.
@@ -58,6 +59,7 @@ class VariableStep:
         self._differentiate = graphs.trace(differentiate, seed, jit_compile=compile_loss or None)
         # What is compiled is one op where it is called.
         self._num_loss_ops = 1 if compile_loss else len(self._differentiate.graph.get_operations())
+        self.effects = graphs.has_effects(self._differentiate.graph.get_operations())
         self.variables = list(read) if watched is None else watched
         loss, gradients = self._differentiate.structured_outputs
         self.loss = tf.TensorSpec(loss.shape, loss.dtype)
@@ -87,8 +89,14 @@ class VariableStep:
         if self.update is None:
             graphs.release(self._apply)
 
-    def trace_source(self, leaf, quantities) -> TraceSource | None:
-        """What a leaf of the trace is a copy of, if the op can write its row, else None."""
+    def trace_source(self, leaf, quantities, effects: bool) -> TraceSource | None:
+        """What a leaf of the trace is a copy of, if the op can write its row, else None.
+
+        Args:
+          leaf: of what `trace_fn` returned for `quantities`.
+          quantities: of the step.
+          effects: whether `trace_fn` may have assigned to variables before it returned one.
+        """
         if self.update is None:
             return None
         if leaf is quantities.loss:
@@ -96,12 +104,13 @@ class VariableStep:
         for i, (gradient, parameter) in enumerate(zip(quantities.gradients, quantities.parameters, strict=True)):
             if leaf is gradient:
                 return TraceSource("gradient", i)
-            if leaf is parameter or leaf is self.variables[i] or leaf is self.update.variables[i]:
+            is_variable = leaf is self.variables[i] or leaf is self.update.variables[i]
+            if leaf is parameter or (is_variable and not effects):
                 # What the op writes is not yet constrained.
                 return TraceSource("param", i) if constraint(self.variables[i]) is None else None
         return None
 
-    def __call__(self, state, seed, sources, buffers, row, row_offset, in_loop, needs_parameters) -> StepResult:
+    def __call__(self, state, *, seed, sources, buffers, row, row_offset, in_loop, needs_parameters) -> StepResult:
         """One step. See `fusemin.step_result`."""
         loss, gradients = self._differentiate(seed)
         if self.variables is None:

@@ -3,12 +3,12 @@
 import ctypes
 
 import numpy as np
-import ptx
 import pytest
-from cuda_step import DeviceStep
-from interpreting_driver import InterpretingDriver, device_array
 
 from fusemin import _core
+from tests.support.cuda import ptx
+from tests.support.cuda.cuda_step import DeviceStep
+from tests.support.cuda.interpreting_driver import InterpretingDriver, device_array
 
 
 def step(driver, sizes=(5,)):

@@ -7,18 +7,18 @@ import textwrap
 
 import pytest
 
-SCRIPT = pathlib.Path(__file__).parents[1] / "gpu/driver_only.py"
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def _run(program, *arguments):
-    start = f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r}); import driver_only; driver_only.load_core()\n"
+    start = "import sys; from tests.gpu import driver_only; driver_only.load_core()\n"
     end = "\nassert not any(name.split('.')[0] in ('tensorflow', 'keras') for name in sys.modules)\nsys.exit(code)"
     command = [sys.executable, "-c", start + textwrap.dedent(program) + end, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
 
 
 FAKE = """
-from fake_libcuda import FakeLibcuda
+from tests.support.cuda.fake_libcuda import FakeLibcuda
 driver = FakeLibcuda({options})
 with driver.installed():
     code = driver_only.main(lambda: driver)
@@ -31,7 +31,7 @@ def test_all_cases_of_some_rules():
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "PTX interpreter, compute capability 7.0, driver for CUDA 12.5" in done.stdout
     lines = [line.split() for line in done.stdout.splitlines()]
-    from kernel_cases import CASES
+    from tests.support.cuda.kernel_cases import CASES
 
     steps = str(len(CASES) + 1)
     for rule in ("adam", "lamb"):
@@ -50,7 +50,7 @@ def test_all_cases_of_some_rules():
     ids=["wrong values", "a store beside an array"],
 )
 def test_a_kernel_with_a_bug_fails(tmp_path, file, old, new, error):
-    from mutants import Mutant, compile_rule, missing, patched
+    from tests.support.cuda.mutants import Mutant, compile_rule, missing, patched
 
     if missing():
         pytest.skip(missing())
@@ -79,8 +79,8 @@ def test_more_than_2_31_elements_are_looked_at():
     """The same function, on a number that stands for 2^31 and is not too large for the interpreter."""
     done = _run(
         """
-        from cuda_driver import GpuMachine
-        from fake_libcuda import FakeLibcuda
+        from tests.support.cuda.cuda_driver import GpuMachine
+        from tests.support.cuda.fake_libcuda import FakeLibcuda
         driver = FakeLibcuda()
         with driver.installed():
             machine = GpuMachine(driver)

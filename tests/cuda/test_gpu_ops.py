@@ -1,20 +1,14 @@
 """The GPU's op kernels, compiled for the CPU device and with the interpreting driver, through all tests of the CPU's:
 gathering, locks, rows, errors, and what a failed step leaves."""
 
-import sys
-from pathlib import Path
-
 import pytest
-from gpu_ops_library import gpu_ops
-from interpreting_driver import InterpretingDriver
-
-sys.path.append(str(Path(__file__).parents[1] / "ops"))
-
-import test_trace_rows_op
-from test_fused_step_op import *  # noqa: F403
-from test_trace_rows_op import *  # noqa: F403
 
 from fusemin import _build
+from tests.ops import test_trace_rows_op
+from tests.ops.test_fused_step_op import *  # noqa: F403
+from tests.ops.test_trace_rows_op import *  # noqa: F403
+from tests.support.cuda.gpu_ops_library import gpu_ops
+from tests.support.cuda.interpreting_driver import InterpretingDriver
 
 # Strings are in host memory: where there is one among the traces, TensorFlow leaves their op to the CPU. The same goes
 # for types that cannot be stacked, which the CPU's kernel refuses.

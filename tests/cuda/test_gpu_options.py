@@ -5,11 +5,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from gpu_ops_library import gpu_ops
-from interpreting_driver import InterpretingDriver
 
 import fusemin
 from fusemin import _build
+from tests.support.cuda.gpu_ops_library import gpu_ops
+from tests.support.cuda.interpreting_driver import InterpretingDriver
 
 SHAPES = [(3,), (2, 5), (), (0, 2), (17,)]
 STEPS = 5

@@ -1,10 +1,11 @@
 """The table of `kernel_cases`, PTX-interpreted, against the CPU kernels."""
 
 import pytest
-from interpreting_machine import InterpretingMachine
-from kernel_cases import CASES, LIMIT, check, check_launches_again
-from kernel_step import DTYPES, draw
-from rules_in_numpy import RULES
+
+from tests.support.cuda.interpreting_machine import InterpretingMachine
+from tests.support.cuda.kernel_cases import CASES, LIMIT, check, check_launches_again
+from tests.support.kernel_step import DTYPES, draw
+from tests.support.rules_in_numpy import RULES
 
 # Every rule and dtype takes the step of all sizes in test_rules_interpreted.py. What surrounds a rule is one template
 # for all: rules without slots, with two, with a trust ratio, and with scalars of their own show it.

@@ -1,9 +1,10 @@
 """Tests of the tests: a seeded bug in a copy of the kernels is caught by the check that is there for it."""
 
 import pytest
-from interpreting_machine import InterpretingMachine, check_past_2_31
-from kernel_cases import CASES, check
-from mutants import CSRC, MUTANTS, compile_rule, missing, patched
+
+from tests.support.cuda.interpreting_machine import InterpretingMachine, check_past_2_31
+from tests.support.cuda.kernel_cases import CASES, check
+from tests.support.cuda.mutants import CSRC, MUTANTS, compile_rule, missing, patched
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 NORMS = ("clipnorm", "global_clipnorm", "dynamic")

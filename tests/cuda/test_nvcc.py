@@ -4,9 +4,9 @@ import pathlib
 import subprocess
 
 import pytest
-from nvidia_tools import nvcc
 
 from fusemin import _core
+from tests.support.cuda.nvidia_tools import nvcc
 
 SOURCE = pathlib.Path(__file__).parents[2] / "csrc"
 KERNELS = _core.cuda.kernels()

@@ -6,9 +6,10 @@ from importlib import util
 from pathlib import Path
 
 import pytest
-from ptx_kernels import KERNELS
-from ptx_snippets import HEADER
-from ptx_tables import SNIPPETS
+
+from tests.support.cuda.ptx_kernels import KERNELS
+from tests.support.cuda.ptx_snippets import HEADER
+from tests.support.cuda.ptx_tables import SNIPPETS
 
 
 def ptxas():

@@ -3,10 +3,11 @@
 import re
 
 import numpy as np
-import ptx
 import pytest
-from ptx_kernels import KERNELS, WRONG, WRONG_KERNELS, run
-from ptx_snippets import HEADER
+
+from tests.support.cuda import ptx
+from tests.support.cuda.ptx_kernels import KERNELS, WRONG, WRONG_KERNELS, run
+from tests.support.cuda.ptx_snippets import HEADER
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -34,14 +35,14 @@ def test_the_message_names_thread_and_address():
 
 
 def test_a_loop_without_an_end(monkeypatch):
-    monkeypatch.setattr("ptx.execution._MAX_STEPS", 1000)
+    monkeypatch.setattr("tests.support.cuda.ptx.execution._MAX_STEPS", 1000)
     text = KERNELS["guards"].replace("mov.u32 %r4, 1;", "$again:\nbra $again;\nmov.u32 %r4, 1;")
     with pytest.raises(ptx.PTXError, match="no end after 1000 steps"):
         run(text, 1, 32, [np.zeros(32, np.uint32)])
 
 
 def test_a_loop_without_an_end_that_does_something(monkeypatch):
-    monkeypatch.setattr("ptx.execution._MAX_STEPS", 1000)
+    monkeypatch.setattr("tests.support.cuda.ptx.execution._MAX_STEPS", 1000)
     text = KERNELS["guards"].replace(
         "mov.u32 %r4, 1;", "$again:\nmov.u32 %r4, 1;\nsetp.eq.u32 %p0, %r1, 3;\n@%p0 bra $again;"
     )

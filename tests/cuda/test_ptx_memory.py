@@ -3,9 +3,10 @@
 import ctypes
 
 import numpy as np
-import ptx
 import pytest
-from ptx_kernels import ATOMICS, KERNELS, LOADS, STORES, VECTORS, run
+
+from tests.support.cuda import ptx
+from tests.support.cuda.ptx_kernels import ATOMICS, KERNELS, LOADS, STORES, VECTORS, run
 
 THREADS = 64
 

@@ -1,7 +1,8 @@
 """Every opcode and type of the PTX interpreter against integers and fractions of Python."""
 
 import pytest
-from ptx_tables import SNIPPETS
+
+from tests.support.cuda.ptx_tables import SNIPPETS
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda snippet: snippet.name)

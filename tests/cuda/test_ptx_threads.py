@@ -1,9 +1,10 @@
 """Threads of the PTX interpreter: branches, calls, special registers, shuffles, votes, barriers."""
 
 import numpy as np
-import ptx
 import pytest
-from ptx_kernels import KERNELS, run
+
+from tests.support.cuda import ptx
+from tests.support.cuda.ptx_kernels import KERNELS, run
 
 
 def zeros(count):

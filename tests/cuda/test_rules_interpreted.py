@@ -1,12 +1,13 @@
 """Every rule, dtype and option of the embedded PTX, interpreted, against the CPU kernels on the same arrays."""
 
 import numpy as np
-import ptx
 import pytest
-from cuda_step import DeviceStep, cuda
-from interpreting_driver import InterpretingDriver, device_array
-from kernel_step import DTYPES, assert_same_bits, draw, largest_ulps, run
-from rules_in_numpy import RATE, RULES
+
+from tests.support.cuda import ptx
+from tests.support.cuda.cuda_step import DeviceStep, cuda
+from tests.support.cuda.interpreting_driver import InterpretingDriver, device_array
+from tests.support.kernel_step import DTYPES, assert_same_bits, draw, largest_ulps, run
+from tests.support.rules_in_numpy import RATE, RULES
 
 CHUNK = cuda.MIN_CHUNK
 # Empty, one, around a vector of each dtype, a tail, around a chunk.
@@ -144,18 +145,22 @@ def test_many_tensors(driver, rule, number, record_difference):
 
 @every_rule
 @every_dtype
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_non_finite_numbers(driver, rule, dtype, bad, record_difference):
+def test_non_finite_numbers(driver, rule, dtype, record_difference):
+    """In one step, in which each number stands in each kind of array of two tensors of its own."""
     sizes = [50, CHUNK + 3]
-    clean = draw(rule, dtype, sizes)
+    kinds = range(2 + len(RULES[rule].slots))
+    cases = [(bad, kind) for bad in (np.nan, np.inf, -np.inf) for kind in kinds]
+    inputs = draw(rule, dtype, sizes * len(cases))
     rng = np.random.default_rng(1)
     spoiled = [rng.random(size) < 0.1 for size in sizes]
-    for kind in range(2 + len(clean.slots)):
-        inputs = clean.with_numbers(kind, bad, spoiled)
-        got, want = run_cuda(driver, inputs), run(inputs)
-        finite = {name: np.isfinite(x) for name, x in want.items()}
-        bad_got, bad_want = ({name: x[~finite[name]] for name, x in of.items()} for of in (got, want))
-        assert_same_bits(bad_got, bad_want, f"kind {kind} spoiled,")
-        got = {name: np.where(finite[name], x, x.dtype.type(0)) for name, x in got.items()}
-        want = {name: np.where(finite[name], x, x.dtype.type(0)) for name, x in want.items()}
-        check(rule, got, want, record_difference)
+    for at, (bad, kind) in enumerate(cases):
+        where = [np.zeros(size, bool) for size in sizes * len(cases)]
+        where[2 * at : 2 * at + 2] = spoiled
+        inputs = inputs.with_numbers(kind, bad, where)
+    got, want = run_cuda(driver, inputs), run(inputs)
+    finite = {name: np.isfinite(x) for name, x in want.items()}
+    bad_got, bad_want = ({name: x[~finite[name]] for name, x in of.items()} for of in (got, want))
+    assert_same_bits(bad_got, bad_want, f"number and kind of two tensors each: {cases},")
+    got = {name: np.where(finite[name], x, x.dtype.type(0)) for name, x in got.items()}
+    want = {name: np.where(finite[name], x, x.dtype.type(0)) for name, x in want.items()}
+    check(rule, got, want, record_difference)

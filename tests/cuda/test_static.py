@@ -5,11 +5,11 @@ import re
 import subprocess
 
 import pytest
-from cubin import resources
-from cuda_tables import ARCHITECTURES, DTYPES, LIMITS, PAGE, all_resources, with_tables
-from nvidia_tools import ptxas
 
 from fusemin import _core
+from tests.support.cuda.cubin import resources
+from tests.support.cuda.cuda_tables import ARCHITECTURES, DTYPES, LIMITS, PAGE, all_resources, with_tables
+from tests.support.cuda.nvidia_tools import ptxas
 
 IMAGES = _core.cuda.images()
 KERNELS = _core.cuda.kernels()
@@ -107,7 +107,7 @@ REBUILT = 2
 def test_the_page_has_these_tables():
     written, now = PAGE.read_text(encoding="utf-8"), with_tables(PAGE.read_text(encoding="utf-8"))
     (before, registers), (before_now, registers_now) = (t.split("<!-- registers table -->") for t in (written, now))
-    advice = "run python tests/cuda/cuda_tables.py"
+    advice = "run python -m tests.support.cuda.cuda_tables"
     assert before_now == before, advice
     (words, numbers), (words_now, numbers_now) = (
         (re.split(r"\d+", t), [*map(int, re.findall(r"\d+", t))]) for t in (registers, registers_now)

@@ -8,21 +8,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from fused_runs import (
-    FAMILIES,
+
+import fusemin
+from tests.support.families import FAMILIES, each_family, legacy, v1
+from tests.support.fused_runs import (
     Lookup,
     Loop,
     assert_close,
     assert_same,
-    each_family,
-    legacy,
     run_without_fusemin,
     to_numpy,
-    v1,
     variables_of,
 )
-
-import fusemin
 
 
 def _checkpoint(loop):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from fused_runs import assert_close, assert_same, debug_log, variables_of
 
 import fusemin
+from tests.support.fused_runs import assert_close, assert_same, debug_log, variables_of
 
 each_library = pytest.mark.parametrize("library", [keras, tf_keras], ids=["keras", "tf_keras"])
 

@@ -8,9 +8,10 @@ import psutil
 import pytest
 import tensorflow as tf
 import tf_keras
-from fused_runs import Loop, assert_same, debug_log, each_family, legacy, to_numpy, v1
 
 import fusemin
+from tests.support.families import each_family, legacy, v1
+from tests.support.fused_runs import Loop, assert_same, debug_log, to_numpy
 
 
 @each_family
@@ -159,7 +160,7 @@ def test_minimize_with_what_is_not_fused():
 @pytest.mark.parametrize("schedule", [False, True])
 def test_freed_as_soon_as_it_is_dropped(family, schedule):
     """As stock is, without a garbage collection: slots may be as large as the model."""
-    rate = family.schedule() if schedule and family.schedule else 0.1
+    rate = family.schedule() if schedule and family.schedules else 0.1
     loop = Loop(fusemin.fuse(family.adam(rate))).take(3)
     optimizer, variable = weakref.ref(loop.optimizer), weakref.ref(loop.variables[0])
     gc.collect()

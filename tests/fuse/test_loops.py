@@ -7,20 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from fused_runs import (
-    FAMILIES,
-    Loop,
-    assert_close,
-    assert_same,
-    debug_log,
-    each_family,
-    legacy,
-    to_numpy,
-    v1,
-    variables_of,
-)
 
 import fusemin
+from tests.support.families import FAMILIES, each_family, legacy, v1
+from tests.support.fused_runs import Loop, assert_close, assert_same, debug_log, to_numpy, variables_of
 
 each_mode = pytest.mark.parametrize("in_graph", [False, True], ids=["eager", "function"])
 
@@ -32,7 +22,7 @@ _OPTIMIZERS = {
         "adam": lambda family=family: family.adam(0.1),
         "momentum": lambda family=family: family.momentum(0.02),
         # Of TensorFlow 1 a learning rate may be a tensor or a function, but there are no schedules that count steps.
-        "schedule": lambda family=family: family.adam(family.schedule() if family.schedule else lambda: 0.05),
+        "schedule": lambda family=family: family.adam(family.schedule() if family.schedules else lambda: 0.05),
     }.items()
 }
 

@@ -4,9 +4,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from fused_runs import FAMILIES, Lookup, assert_close, assert_same, debug_log, each_family, legacy, v1, variables_of
 
 import fusemin
+from tests.support.families import FAMILIES, each_family, legacy, v1
+from tests.support.fused_runs import Lookup, assert_close, assert_same, debug_log, variables_of
 
 each_mode = pytest.mark.parametrize("in_graph", [False, True], ids=["eager", "function"])
 

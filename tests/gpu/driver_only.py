@@ -1,10 +1,10 @@
 """The CUDA kernels on a GPU, without TensorFlow:
 
-    python tests/gpu/driver_only.py
+    python -m tests.gpu.driver_only
 
 needs the NVIDIA driver, NumPy, ml_dtypes (for bfloat16) and an installed wheel of fusemin, whose TensorFlow is not
-imported: `pip install --no-deps` will do. Takes the steps of tests/cuda/kernel_cases.py with every rule and dtype,
-compares with the CPU kernels, and prints a table. Exits with 1 if a step fails, with 2 if there is no GPU.
+imported: `pip install --no-deps` will do. Takes the steps of tests/support/cuda/kernel_cases.py with every rule and
+dtype, compares with the CPU kernels, and prints a table. Exits with 1 if a step fails, with 2 if there is no GPU.
 """
 
 from __future__ import annotations
@@ -12,14 +12,11 @@ from __future__ import annotations
 import argparse
 import importlib.machinery
 import importlib.util
-import pathlib
 import sys
 import time
 import types
 
 import numpy as np
-
-TESTS = pathlib.Path(__file__).resolve().parents[1]
 
 
 def load_core():
@@ -33,11 +30,6 @@ def load_core():
     package.__path__ = list(spec.submodule_search_locations)
     sys.modules["fusemin"] = package
     package._core = importlib.import_module("fusemin._core")
-
-
-for folder in ("cuda", "gpu", "kernels"):
-    if str(TESTS / folder) not in sys.path:
-        sys.path.append(str(TESTS / folder))
 
 
 def past_2_31(machine, middle=2**31):
@@ -95,9 +87,9 @@ def past_2_31(machine, middle=2**31):
 
 def all_steps(rules=None, dtypes=None, names=None):
     """Yields (name, function of a machine that returns the difference in ulp)."""
-    from kernel_cases import CASES, check, check_launches_again
-    from kernel_step import DTYPES
-    from rules_in_numpy import RULES
+    from tests.support.cuda.kernel_cases import CASES, check, check_launches_again
+    from tests.support.kernel_step import DTYPES
+    from tests.support.rules_in_numpy import RULES
 
     for rule in rules or RULES:
         for dtype in dtypes or DTYPES:
@@ -144,7 +136,7 @@ def main(open_library=None) -> int:
     parser.add_argument("--cases", nargs="+", metavar="CASE", help="by default all")
     arguments = parser.parse_args()
     load_core()
-    import cuda_driver
+    from tests.support.cuda import cuda_driver
 
     try:
         machine = cuda_driver.GpuMachine((open_library or cuda_driver.open_library)(), arguments.device)

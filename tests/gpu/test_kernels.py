@@ -1,17 +1,14 @@
 """The kernels on a GPU through the driver API alone: driver_only.py in tests."""
 
-import driver_only
 import pytest
+
+from tests.gpu import driver_only
+from tests.support.cuda import cuda_driver
 
 
 @pytest.fixture(scope="module")
 def machine():
-    import cuda_driver
-
-    try:
-        return cuda_driver.GpuMachine(cuda_driver.open_library())
-    except (OSError, cuda_driver.CudaError) as error:
-        pytest.skip(f"no GPU: nothing was tested on one ({error})")
+    return cuda_driver.GpuMachine(cuda_driver.open_library())
 
 
 def _steps():

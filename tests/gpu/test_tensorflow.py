@@ -4,11 +4,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from optimizer_table import OPTION_ROWS, ROWS
-from side_by_side import FUSED, STOCK, draw, largest_difference, run
 
 import fusemin
 from fusemin import optimizers
+from tests.support.cuda.gpus import why_no_gpu
+from tests.support.optimizer_table import OPTION_ROWS, ROWS
+from tests.support.side_by_side import FUSED, STOCK, draw, largest_difference, run
 
 # The arithmetic of a step is the CPU's but for powers and the order of sums, of which a few steps make more.
 LIMITS = {"float32": 1e-5, "float64": 1e-12, "float16": 0.02, "bfloat16": 0.1}
@@ -27,7 +28,8 @@ def _draw(row, dtype):
 def _cases(rows, dtypes):
     """On a GPU all; on the CPU, where other tests do the same, some, to see that these work."""
     some = [("CPU:0", row, dtypes[0]) for row in rows[::6]]
-    cases = [*some, *(("GPU:0", row, dtype) for row in rows for dtype in dtypes)]
+    all_of_them = [] if why_no_gpu() else [("GPU:0", row, dtype) for row in rows for dtype in dtypes]
+    cases = [*some, *all_of_them]
     return [pytest.param(*case, id=f"{case[0]}-{case[1].id}-{case[2]}") for case in cases]
 
 

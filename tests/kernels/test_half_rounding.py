@@ -6,9 +6,9 @@ The rule `sgd` computes param - gradient * learning_rate in float32, so it can m
 import ml_dtypes
 import numpy as np
 import pytest
-from kernel_step import DTYPES, HALVES, assert_same_bits
 
 from fusemin import _core
+from tests.support.kernel_step import DTYPES, HALVES, assert_same_bits
 
 every_half = pytest.mark.parametrize("dtype", HALVES)
 every_isa = pytest.mark.parametrize("isa", _core.isas())

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 import pytest
-from kernel_step import draw, run
 
 from fusemin import _core
+from tests.support.kernel_step import draw, run
 
 SIZES = [5, 0, 70]
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from kernel_step import DTYPES, MIN_BYTES_PER_THREAD, assert_same_bits, draw, run, value_type
-from rules_in_numpy import RULES
 
 from fusemin import _core
+from tests.support.kernel_step import DTYPES, MIN_BYTES_PER_THREAD, assert_same_bits, draw, run, value_type
+from tests.support.rules_in_numpy import RULES
 
 # Vectors and matrices, rows longer than a chunk, rows of which a chunk holds many, without rows, with empty rows.
 SHAPES = [(33,), (7, 5), (4, 2, 3), (300, 17), (3, 5000), (0, 3), (3, 0)]

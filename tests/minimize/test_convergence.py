@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
-from minimize_runs import TARGET, assert_same, gradient_descent, to_numpy
 
 import fusemin
+from tests.support.minimize_runs import TARGET, assert_same, functions_run_eagerly, gradient_descent, to_numpy
+from tests.support.own_optimizers import PureDescent
 
 NUM_STEPS = 60
 RTOL = 1e-12
@@ -167,15 +168,6 @@ class WithOneFlag:
 CRITERIA = [WithNamedtuple, WithoutState, WithNumbers, WithShapesNotKnown, WithOneFlag]
 
 
-@contextlib.contextmanager
-def functions_run_eagerly():
-    tf.config.run_functions_eagerly(True)
-    try:
-        yield
-    finally:
-        tf.config.run_functions_eagerly(False)
-
-
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_criteria_of_users(criterion):
     def trace(quantities):
@@ -318,14 +310,6 @@ def test_one_step_only_bootstraps():
         trace = problem.minimize(num_steps, convergence_criterion=FailsLater(), return_full_length_trace=False)
         np.testing.assert_array_equal(trace.has_converged, [[False] * 3, [True] * 3][:num_steps])
         assert problem.num_steps_taken() == min(num_steps, 2)
-
-
-class PureDescent:
-    def init(self, parameters):
-        return ()
-
-    def update(self, grads, state, parameters):
-        return tf.nest.map_structure(lambda g: -0.125 * g, grads), state
 
 
 STATELESS_CASES = {

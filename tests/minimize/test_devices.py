@@ -4,7 +4,8 @@ which must be set before TensorFlow starts."""
 import json
 
 import pytest
-from minimize_runs import run_program
+
+from tests.support.minimize_runs import run_program
 
 PROGRAM = """
     import json, logging

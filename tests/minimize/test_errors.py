@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from minimize_runs import START, Problem, quadratic, run_program
 
 import fusemin
 from fusemin import _build
+from tests.support.minimize_runs import START, Problem, quadratic, run_program
+from tests.support.own_optimizers import PureDescent
 
 NUM_STEPS = 3
 
@@ -309,14 +310,6 @@ def test_errors_of_the_users_code_reach_the_user(unchanged, raiser, error):
     with pytest.raises(type(error)) as raised:
         call(unchanged, **raiser(error))
     assert raised.value is error
-
-
-class PureDescent:
-    def init(self, parameters):
-        return ()
-
-    def update(self, grads, state, parameters):
-        return tf.nest.map_structure(lambda g: -0.125 * g, grads), state
 
 
 STATELESS_CASES = {

@@ -9,9 +9,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from minimize_runs import START, Problem, assert_same, gradient_descent_run, run_program, to_numpy
 
 import fusemin
+from tests.support.minimize_runs import (
+    START,
+    Problem,
+    assert_same,
+    functions_run_eagerly,
+    gradient_descent_run,
+    run_program,
+    to_numpy,
+)
 
 
 class OwnAdam(tf_keras.optimizers.Adam):
@@ -65,15 +73,6 @@ def in_autograph_loop(problem):
         return [trace, second]
 
     return to_numpy(run())
-
-
-@contextlib.contextmanager
-def functions_run_eagerly():
-    tf.config.run_functions_eagerly(True)
-    try:
-        yield
-    finally:
-        tf.config.run_functions_eagerly(False)
 
 
 def in_eager_functions(problem):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
-from parity_table import FUSED_ROWS, NUM_STEPS, coupled_loss, float64_stock_steps, new_variables, row_id
 
 import fusemin
+from tests.support.parity_table import FUSED_ROWS, NUM_STEPS, coupled_loss, float64_stock_steps, new_variables, row_id
 
 MANTISSA_BITS = {"float16": 10, "bfloat16": 7}
 SMALLEST_EXPONENT = {"float16": -14, "bfloat16": -126}
@@ -28,7 +28,7 @@ STOCK_IN_HALVES = {
     ("tf_keras Adam amsgrad", "bfloat16"): "stands still",
     ("tf_keras legacy Adam", "bfloat16"): "stands still",
     ("tf_keras legacy Adam amsgrad", "bfloat16"): "stands still",
-    ("compat.v1.train Adam", "bfloat16"): "diverges",
+    ("tf.compat.v1.train Adam", "bfloat16"): "diverges",
 }
 
 # How much farther than stock's a fused trajectory may be from float64 after 200 roundings, in units of the half at the
@@ -166,7 +166,7 @@ def test_adam_in_float16_with_gradients_whose_squares_underflow(row):
     np.testing.assert_allclose(fused, wide, atol=float(unit(1.0, tf.float16)))
 
 
-@pytest.mark.parametrize("row", [r for r in ADAMS if r.id == "compat.v1.train Adam"], ids=row_id)
+@pytest.mark.parametrize("row", [r for r in ADAMS if r.id == "tf.compat.v1.train Adam"], ids=row_id)
 def test_adam_of_tensorflow_1_in_float16_with_a_gradient_of_zero(row):
     """Its epsilon of 1e-8 is 0 in float16: stock computes 0 / 0."""
     fused, stock = take_one_step(row, tf.float16, [1.0, 2.0], [0.0, 0.5], num_steps=3)

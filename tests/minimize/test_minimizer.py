@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from minimize_runs import (
+
+import fusemin
+from fusemin.segment import MIN_STEPS_OF_ONE_RUN, STEPS_PER_ITERATION
+from tests.support.minimize_runs import (
     START,
     Problem,
     assert_same,
@@ -19,19 +22,9 @@ from minimize_runs import (
     run_program,
     to_numpy,
 )
-
-import fusemin
-from fusemin.loop import MIN_STEPS_OF_ONE_RUN, STEPS_PER_ITERATION
+from tests.support.own_optimizers import Descent, PureDescent
 
 RTOL = 1e-12
-
-
-class Descent:
-    """Of no known family: its `apply_gradients` runs in the loop."""
-
-    def apply_gradients(self, grads_and_vars):
-        for gradient, variable in grads_and_vars:
-            variable.assign_sub(0.125 * gradient)
 
 
 OPTIMIZERS = {"fused": lambda: tf_keras.optimizers.Adam(0.1), "fallback": Descent}
@@ -134,7 +127,7 @@ def test_a_run_continues_where_the_one_before_ended(optimizer, minimize_in):
 @pytest.mark.parametrize(
     ("num_steps", "minimize_in"),
     # `minimize` builds its loop for the number of steps that it knows, in eager mode otherwise if it is small: see
-    # `fusemin.loop`.
+    # `fusemin.segment`.
     [*itertools.product(range(10), ["a function", "eager mode"])]
     + [(MIN_STEPS_OF_ONE_RUN + more, "eager mode") for more in (-1, *range(STEPS_PER_ITERATION))],
 )
@@ -282,14 +275,6 @@ class StackRecorder:
 
     def record(self):
         self.stacks.append([frame.filename for frame in traceback.extract_stack()])
-
-
-class PureDescent:
-    def init(self, parameters):
-        return ()
-
-    def update(self, grads, state, parameters):
-        return tf.nest.map_structure(lambda g: -0.125 * g, grads), state
 
 
 def test_autograph_of_a_users_function_leaves_fusemin_alone():

@@ -9,7 +9,9 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
-from parity_table import (
+
+import fusemin
+from tests.support.parity_table import (
     FUSED_ROWS,
     NUM_STEPS,
     ROWS,
@@ -20,8 +22,6 @@ from parity_table import (
     new_variables,
     row_id,
 )
-
-import fusemin
 
 # By dtype, relative, in the maximum norm of each step.
 LIMITS = {"float64": 1e-12, "float32": 1e-5}

@@ -4,9 +4,10 @@ import keras
 import pytest
 import tensorflow as tf
 import tf_keras
-from minimize_runs import assert_same, run_program
 
 import fusemin
+from tests.support.minimize_runs import assert_same, run_program
+from tests.support.own_optimizers import OwnUpdate
 
 ADAMS = {
     "keras": keras.optimizers.Adam,
@@ -15,13 +16,6 @@ ADAMS = {
     "tf.compat.v1.train": tf.compat.v1.train.AdamOptimizer,
 }
 INDICES = [2, 0, 2, 5, 2]
-
-
-class OwnUpdate:
-    """Hides an optimizer from fusemin, so that its own update runs."""
-
-    def __init__(self, optimizer):
-        self.apply_gradients = optimizer.apply_gradients
 
 
 def minimize(optimizer, run, indices=INDICES):
@@ -85,13 +79,10 @@ def test_a_criterion_sees_dense_gradients():
 
 MEMORY = """
 import ctypes, pathlib, re, sys, tensorflow as tf, keras, tf_keras, fusemin
+from tests.support.own_optimizers import OwnUpdate
 
 def megabytes(what):
     return int(re.search(what + r":\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1]) / 1024
-
-class OwnUpdate:
-    def __init__(self, optimizer):
-        self.apply_gradients = optimizer.apply_gradients
 
 table = tf.Variable(tf.zeros([250_000, 128]))
 for library in [tf_keras] if sys.argv[1] == "stock" else [keras, tf_keras]:

@@ -12,23 +12,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from parity_table import (
+
+import fusemin
+from tests.support.families import KERAS, LEGACY, TF_KERAS, V1, legacy, v1
+from tests.support.parity_table import (
     FUSED_ROWS,
-    KERAS,
-    LEGACY,
-    TF_KERAS,
-    V1,
     Row,
     coupled_loss,
     largest_difference,
-    legacy,
     new_variables,
     row_id,
     take_stock_steps,
-    v1,
 )
-
-import fusemin
 
 LIMIT = 1e-12
 
@@ -201,11 +196,11 @@ def test_learning_rate_is_changed(row, check_same):
     take_turns_with_changes(make, changes, check_same, row)
 
 
-@pytest.mark.parametrize("row", [r for r in ADAM_AND_MOMENTUM if r.family.schedule], ids=row_id)
+@pytest.mark.parametrize("row", [r for r in ADAM_AND_MOMENTUM if r.family.schedules], ids=row_id)
 def test_learning_rate_is_a_schedule(row, check_same):
     """It goes on counting from run to run."""
     take_turns_with_changes(
-        lambda: row.new(row.family.schedule(2.0 * row.learning_rate)), [lambda o: None] * 2, check_same, row
+        lambda: row.new(row.family.schedule(2.0 * row.learning_rate, 8)), [lambda o: None] * 2, check_same, row
     )
 
 

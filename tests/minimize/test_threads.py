@@ -8,24 +8,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from minimize_runs import START, Problem, assert_same, quadratic, to_numpy
 
 import fusemin
+from tests.support.minimize_runs import START, Problem, assert_same, quadratic, to_numpy
+from tests.support.own_optimizers import CountingDescent
 
 NUM_THREADS = 6
 NUM_STEPS = 7
-
-
-class CountingDescent:
-    """Of no known family: its `apply_gradients` runs in the loop."""
-
-    def __init__(self):
-        self.iterations = tf.Variable(0, dtype=tf.int64)
-
-    def apply_gradients(self, grads_and_vars):
-        self.iterations.assign_add(1)
-        for gradient, variable in grads_and_vars:
-            variable.assign_sub(0.125 * gradient)
 
 
 OPTIMIZERS = {

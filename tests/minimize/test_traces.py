@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from minimize_runs import (
+
+import fusemin
+from tests.support.minimize_runs import (
     LEARNING_RATE,
     START,
     TARGET,
@@ -19,20 +21,11 @@ from minimize_runs import (
     quadratic,
     to_numpy,
 )
-
-import fusemin
+from tests.support.own_optimizers import Descent
 
 # Two iterations of the loop that takes four steps in one, and a rest.
 NUM_STEPS = 9
 RTOL = 1e-13
-
-
-class Descent:
-    """Of no known family: its `apply_gradients` runs in the loop."""
-
-    def apply_gradients(self, grads_and_vars):
-        for gradient, variable in grads_and_vars:
-            variable.assign_sub(LEARNING_RATE * gradient)
 
 
 OPTIMIZERS = {"fused": gradient_descent, "fallback": Descent}

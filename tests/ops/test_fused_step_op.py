@@ -1,17 +1,14 @@
 """The raw op FusedStep: what a step writes and where, its shapes, and what it refuses, with nothing written."""
 
-import os
-import subprocess
-import sys
-import textwrap
 import threading
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from fused_step_call import HYPERPARAMETERS, ITERATIONS, SLOT_START, STARTS, FusedStepCall, gradient_of
 
 from fusemin.fused_step import float64_bits
+from tests.support.fused_step_call import HYPERPARAMETERS, ITERATIONS, SLOT_START, STARTS, FusedStepCall, gradient_of
+from tests.support.minimize_runs import run_program
 
 DTYPES = [tf.float32, tf.float64, tf.float16, tf.bfloat16]
 INVALID, PRECONDITION = tf.errors.InvalidArgumentError, tf.errors.FailedPreconditionError
@@ -509,7 +506,7 @@ def test_a_loop_writes_the_rows_in_place():
     """Two traces of 60 MB each, one for each of the ops: a copy of either would need as much again."""
     program = """
         import tensorflow as tf
-        from fused_step_call import FusedStepCall
+        from tests.support.fused_step_call import FusedStepCall
         from fusemin import _build
 
         rows, size = 30, 500_000
@@ -540,14 +537,6 @@ def test_a_loop_writes_the_rows_in_place():
         assert first.numpy().tolist() == second.numpy().tolist() == [-2.0 * (i + 1) for i in range(rows)]
         print((memory("VmHWM") - before) / (2 * rows * size * 4))
     """
-    process = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert process.returncode == 0, process.stderr[-3000:]
-    ratio = float(process.stdout)
+    ratio = float(run_program(program))
     # With a copy of one of them it is 1.5.
     assert 0.9 < ratio < 1.25, f"the peak is {ratio:.2f} times the traces"

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from fused_step_call import FusedStepCall
+
+from tests.support.fused_step_call import FusedStepCall
 
 INVALID = tf.errors.InvalidArgumentError
 STARTS = ((1.0, 2.0, 3.0), ((4.0, 5.0), (6.0, 7.0), (8.0, 9.0)))

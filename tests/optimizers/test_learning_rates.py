@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from optimizer_table import FAMILIES
-from side_by_side import FUSED, STOCK, draw, largest_difference, run
 
 from fusemin import optimizers
+from tests.support.families import FAMILY
+from tests.support.side_by_side import FUSED, STOCK, draw, largest_difference, run
 
 LIMIT = 1e-12
 
@@ -18,7 +18,7 @@ def _halve(step, optimizer):
 
 
 def _exponential_decay(family):
-    return FAMILIES[family].schedules.ExponentialDecay(0.05, decay_steps=7, decay_rate=0.8)
+    return FAMILY[family].schedules.ExponentialDecay(0.05, decay_steps=7, decay_rate=0.8)
 
 
 # (family, what the learning rate is, a function that makes it, what happens before a step)
@@ -66,18 +66,18 @@ def assert_same(make, before_step=lambda step, optimizer: None):
 @pytest.mark.parametrize(("family", "optimizer", "rate"), CASES)
 def test_same_as_stock(family, optimizer, rate):
     options = {"beta": 0.3} if optimizer.startswith("Ftrl") else {}
-    assert_same(lambda: getattr(FAMILIES[family], optimizer)(rate(), **options))
+    assert_same(lambda: getattr(FAMILY[family].optimizers, optimizer)(rate(), **options))
 
 
 @pytest.mark.parametrize("family", ["keras", "tf_keras", "tf_keras legacy"])
 @pytest.mark.parametrize("optimizer", KERAS_OPTIMIZERS)
 def test_a_new_learning_rate_takes_effect_without_retracing(family, optimizer):
-    assert_same(lambda: getattr(FAMILIES[family], optimizer)(0.02), _halve)
+    assert_same(lambda: getattr(FAMILY[family].optimizers, optimizer)(0.02), _halve)
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam", "Adamax", "RMSprop", "Adagrad", "Adadelta", "Ftrl"])
 def test_legacy_decay(optimizer):
-    assert_same(lambda: getattr(FAMILIES["tf_keras legacy"], optimizer)(0.02, decay=0.1))
+    assert_same(lambda: getattr(FAMILY["tf_keras legacy"].optimizers, optimizer)(0.02, decay=0.1))
 
 
 @pytest.mark.parametrize(("family", "optimizer", "kind"), sorted(REFUSED))
@@ -85,4 +85,6 @@ def test_refused_by_stock(family, optimizer, kind):
     """Nothing to compare with. Fails when a new version of stock accepts it."""
     variable = tf.Variable(1.0)
     with pytest.raises((TypeError, ValueError)):
-        getattr(FAMILIES[family], optimizer)(KINDS[family, kind]()).apply_gradients([(tf.constant(1.0), variable)])
+        getattr(FAMILY[family].optimizers, optimizer)(KINDS[family, kind]()).apply_gradients(
+            [(tf.constant(1.0), variable)]
+        )

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from optimizer_table import OPTION_ROWS
-from side_by_side import FUSED, STOCK, draw, largest_difference, run
 
 import fusemin
 from fusemin import optimizers
 from fusemin.fused_step import fused_step
+from tests.support.optimizer_table import OPTION_ROWS
+from tests.support.own_optimizers import OwnUpdate
+from tests.support.side_by_side import FUSED, STOCK, draw, largest_difference, run
 
 NUM_STEPS = 24
 FLOAT64_LIMIT = 1e-12
@@ -126,16 +127,6 @@ def test_constraints_hold_after_every_step(library, variable):
     np.testing.assert_array_equal(fused[0], stock[0])
     np.testing.assert_array_equal(fused[1], stock[1])
     np.testing.assert_array_equal(fused[0][-1], [1.5, -1.5])
-
-
-class OwnUpdate:
-    """Hides an optimizer from fusemin, so that its own update runs."""
-
-    def __init__(self, optimizer):
-        self._optimizer = optimizer
-
-    def apply_gradients(self, grads_and_vars):
-        return self._optimizer.apply_gradients(grads_and_vars)
 
 
 @pytest.mark.parametrize("library", [keras.optimizers, tf_keras.optimizers, tf_keras.optimizers.legacy])

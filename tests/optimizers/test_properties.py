@@ -4,11 +4,11 @@ import numpy as np
 import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from optimizer_table import ROWS
-from side_by_side import Slices
 
 from fusemin import optimizers
 from fusemin.fused_step import fused_step
+from tests.support.optimizer_table import ROWS
+from tests.support.side_by_side import Slices
 
 # Ftrl's float32 is unstable in stock too, Lion turns whole steps on the sign of a rounding error, and Nadam of several
 # dtypes is not fused: they have rows of their own in the table, which are held to what can be expected.

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from optimizer_table import OPTION_ROWS, ROWS
-from side_by_side import FUSED, STOCK, Slices, draw, largest_difference, run
 
 from fusemin import optimizers
+from tests.support.optimizer_table import OPTION_ROWS, ROWS
+from tests.support.side_by_side import FUSED, STOCK, Runs, Slices, draw, largest_difference, run
 
 NUM_STEPS = 50
 FLOAT64_LIMIT = 1e-12
@@ -15,6 +15,7 @@ FLOAT32_LIMIT = 2e-6
 # Stock divides a sparse gradient by this, and fails.
 SPARSE_OPTION_ROWS = [row for row in OPTION_ROWS if "loss_scale_factor" not in row.arguments]
 
+RUNS = Runs()
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 
 
@@ -27,16 +28,12 @@ def draw_for(row, dtype, num_steps, index_dtype=np.int64, seed=0):
 def test_steps_are_those_of_stock(row, record_difference):
     """In float64 the same; in float32 as near to that as stock is."""
     start = draw_for(row, "float32", NUM_STEPS)
-
-    def make():
-        return row.make(learning_rate=0.01)
-
-    exact = run(make, start, tf.float64, STOCK)
-    measured, where = largest_difference(run(make, start, tf.float64, FUSED), exact, start)
+    exact = RUNS.run(row, start, tf.float64, STOCK)
+    measured, where = largest_difference(RUNS.run(row, start, tf.float64, FUSED), exact, start)
     record_difference(f"float64 sparse {row.family} {row.optimizer}", measured, FLOAT64_LIMIT, where, 0.0)
     assert measured <= FLOAT64_LIMIT, f"{where} is off by {measured:.3g}, the limit is {FLOAT64_LIMIT}"
-    stock, _ = largest_difference(run(make, start, tf.float32, STOCK), exact, start)
-    measured, where = largest_difference(run(make, start, tf.float32, FUSED), exact, start)
+    stock, _ = largest_difference(RUNS.run(row, start, tf.float32, STOCK), exact, start)
+    measured, where = largest_difference(RUNS.run(row, start, tf.float32, FUSED), exact, start)
     limit = max(FLOAT32_LIMIT, stock)
     record_difference(f"float32 sparse {row.family} {row.optimizer}", measured, limit, where, stock)
     assert measured <= limit, f"{where} is off by {measured:.3g}, stock by {stock:.3g}"
@@ -55,9 +52,8 @@ def test_options_are_those_of_stock(row, record_difference):
 def test_stock_and_fused_steps_can_take_turns(row):
     """Each leaves what the other goes on from."""
     start = draw_for(row, "float64", num_steps=9)
-    turns, stock = (
-        run(lambda: row.make(learning_rate=0.01), start, tf.float64, by) for by in (lambda step: step % 3 != 1, STOCK)
-    )
+    turns = run(lambda: row.make(learning_rate=0.01), start, tf.float64, lambda step: step % 3 != 1)
+    stock = RUNS.run(row, start, tf.float64, STOCK)
     measured, where = largest_difference(turns, stock, start)
     assert measured <= FLOAT64_LIMIT, f"{where} is off by {measured:.3g}"
 
@@ -84,7 +80,7 @@ def test_non_finite_gradients_spread_as_in_stock(row):
     slices.values = np.resize(draw_for(row, "float32", 1, seed=1).gradients[0][0].values, (4, 5))
     for number, at in [(np.nan, 0), (np.inf, 1), (-np.inf, 2)]:
         slices.values[at, at] = number
-    fused, stock = (run(lambda: row.make(learning_rate=0.01), start, tf.float32, by) for by in (FUSED, STOCK))
+    fused, stock = (RUNS.run(row, start, tf.float32, by) for by in (FUSED, STOCK))
     for name, value in stock.items():
         if row_is in _OTHER_NORM and name.startswith("norm"):
             continue

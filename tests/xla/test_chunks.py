@@ -5,11 +5,11 @@ import types
 
 import pytest
 import tensorflow as tf
-from compiled_steps import ConvergedAt
-from minimize_runs import Problem, assert_same, run_program
 
 from fusemin.trace_plan import TracePlan
 from fusemin.xla_chunks import rows_of_chunk
+from tests.support.compiled_steps import ConvergedAt
+from tests.support.minimize_runs import Problem, assert_same, run_program
 
 RTOL = 1e-12
 # Of what `Problem` traces the largest row has 16 bytes.

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from compiled_steps import ConvergedAt
 
 import fusemin
+from tests.support.compiled_steps import ConvergedAt
 
 LAST_STEP = 34
 MANY = 100_000

@@ -1,12 +1,15 @@
 """Every row of the table of optimizers, compiled by XLA, against the default mode and against stock under XLA."""
 
+import functools
+import itertools
+
 import pytest
 import tensorflow as tf
-from compiled_steps import FORMS, run_all
-from optimizer_table import OPTION_ROWS, ROWS
-from side_by_side import draw, largest_difference
 
 from fusemin import optimizers
+from tests.support.compiled_steps import FORMS, run_all
+from tests.support.optimizer_table import OPTION_ROWS, ROWS
+from tests.support.side_by_side import draw, largest_difference
 
 NUM_STEPS = 12
 # XLA contracts multiply-adds, which the op in its default mode does not: "to rounding".
@@ -46,35 +49,33 @@ def compare(got, expected, rows, starts, group, limit, check_difference):
         check_difference(group, f"{row.id}: {where}", measured, limit)
 
 
-every_chunk = pytest.mark.parametrize("rows", CHUNKS, ids=lambda rows: rows[0].id)
-
-
-@every_chunk
-def test_float64_is_the_same_as_the_default_mode(rows, check_difference):
+@pytest.mark.parametrize("rows", CHUNKS, ids=lambda rows: rows[0].id)
+def test_float64_is_the_same_as_the_default_mode_and_as_stock_under_xla(rows, check_difference):
     starts = [draw_for(row, tf.float64) for row in rows]
     expected = run_all(rows, starts, tf.float64, fused=True, jit_compile=False)
-    for form in FORMS:
-        got = run_all(rows, starts, tf.float64, fused=True, jit_compile=True, form=form)
+    by_form = {form: run_all(rows, starts, tf.float64, fused=True, jit_compile=True, form=form) for form in FORMS}
+    for form, got in by_form.items():
         limit = 0.0 if form == "call" else FLOAT64_LIMIT  # A call is of the same kernels.
         compare(got, expected, rows, starts, f"xla {form}, default mode, float64", limit, check_difference)
-
-
-@every_chunk
-def test_float64_is_the_same_as_stock_under_xla(rows, check_difference):
-    rows = [row for row in rows if rule(row) not in STOCK_DOES_NOT_COMPILE]
-    starts = [draw_for(row, tf.float64) for row in rows]
+    compiles = [rule(row) not in STOCK_DOES_NOT_COMPILE for row in rows]
+    rows, starts, got = ([*itertools.compress(of_all, compiles)] for of_all in (rows, starts, by_form["hlo"]))
     stock = run_all(rows, starts, tf.float64, fused=False, jit_compile=True)
-    got = run_all(rows, starts, tf.float64, fused=True, jit_compile=True, form="hlo")
     compare(got, stock, rows, starts, "xla hlo, stock under xla, float64", FLOAT64_LIMIT, check_difference)
+
+
+@functools.cache
+def default_mode(dtype):
+    """Of one row for each rule: the rows, their starts, and the states after all steps."""
+    rows = [row for row in one_of_each_rule() if dtype.name not in row.unstable]
+    starts = [draw_for(row, dtype) for row in rows]
+    return rows, starts, run_all(rows, starts, dtype, fused=True, jit_compile=False)
 
 
 @pytest.mark.parametrize("dtype", LOWER)
 @pytest.mark.parametrize("form", FORMS)
 def test_lower_precision_is_the_same_as_the_default_mode(dtype, form, check_difference):
     dtype = tf.as_dtype(dtype)
-    rows = [row for row in one_of_each_rule() if dtype.name not in row.unstable]
-    starts = [draw_for(row, dtype) for row in rows]
-    expected = run_all(rows, starts, dtype, fused=True, jit_compile=False)
+    rows, starts, expected = default_mode(dtype)
     got = run_all(rows, starts, dtype, fused=True, jit_compile=True, form=form)
     limit = 0.0 if form == "call" else 8 * LOWER[dtype.name]
     compare(got, expected, rows, starts, f"xla {form}, default mode, {dtype.name}", limit, check_difference)

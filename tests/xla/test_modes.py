@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from compiled_steps import FORMS, form_of_update
-from minimize_runs import Problem, assert_same, run_program
 
 import fusemin
+from tests.support.compiled_steps import FORMS, form_of_update
+from tests.support.minimize_runs import Problem, assert_same, run_program
 
 NUM_STEPS = 9
 RTOL = 1e-12

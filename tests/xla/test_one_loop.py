@@ -5,10 +5,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from compiled_steps import form_of_update
-from minimize_runs import assert_same, run_program
 
 import fusemin
+from tests.support.compiled_steps import form_of_update
+from tests.support.minimize_runs import assert_same, run_program
 
 SIZE = 300
 RTOL = 1e-11

@@ -1,0 +1,1 @@
+"""What the tests of the CUDA kernels share: the interpreter of PTX, drivers and machines, cases, mutants."""
