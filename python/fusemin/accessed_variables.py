@@ -1,7 +1,9 @@
 """Which variables are trained without `trainable_variables`: those that the loss reads and depends on."""
 
 import functools
+import itertools
 import types
+from collections.abc import Iterable
 
 import tensorflow as tf
 
@@ -59,11 +61,10 @@ class AccessedVariables:
                 "trainable=False, or read outside of `loss_fn`?"
             )
         if left_out:
+            it = "it" if len(left_out) == 1 else "them"
             warn(
-                f"`loss_fn` reads {_listed(left_out)}, but the loss has no gradient with respect to "
-                f"{'it' if len(left_out) == 1 else 'them'}: left out. Pass `trainable_variables` without "
-                f"{'it' if len(left_out) == 1 else 'them'}, or make {'it' if len(left_out) == 1 else 'them'} with "
-                "trainable=False."
+                f"`loss_fn` reads {_listed(left_out)}, but the loss has no gradient with respect to {it}: left out. "
+                f"Pass `trainable_variables` without {it}, or make {it} with trainable=False."
             )
         weights = frozen_weights(self._loss_fn)
         frozen = [v.name for v in self.selected if id(v) in weights]
@@ -95,7 +96,7 @@ def frozen_weights(function) -> set[int]:
             if _is_keras_layer(value):
                 frozen |= {id(unwrap_variable(w)) for w in _non_trainable_weights(value)}
             else:
-                following += _reachable(value)
+                following += itertools.islice(_reachable(value), MAX_OBJECTS)
         level = following
     return frozen
 
@@ -111,7 +112,7 @@ def _non_trainable_weights(layer) -> list:
         return []
 
 
-def _reachable(value) -> list:
+def _reachable(value) -> Iterable:
     """What a function or object refers to, as far as its layers may be there."""
     if isinstance(value, functools.partial):
         return [value.func, *value.args, *value.keywords.values()]
@@ -122,14 +123,14 @@ def _reachable(value) -> list:
         names = [value.__globals__[n] for n in value.__code__.co_names if n in value.__globals__]
         return [*cells, *names, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
     if isinstance(value, dict):
-        return list(value.values())
+        return value.values()
     if isinstance(value, list | tuple | set):
-        return list(value)
+        return value
     if isinstance(value, tf.types.experimental.PolymorphicFunction):
         return [value.python_function]
     if isinstance(value, types.ModuleType | type | tf.Tensor | tf.Variable):
         return []
-    return list(getattr(value, "__dict__", {}).values())
+    return getattr(value, "__dict__", {}).values()
 
 
 def _is_filled(cell) -> bool:

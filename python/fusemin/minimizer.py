@@ -102,8 +102,8 @@ class Minimizer:
         """Runs the optimization.
 
         Args:
-          num_steps: int or int32 scalar `Tensor`, how many steps to take at most. Another value does not retrace.
-          seed: int or int32 `Tensor` of shape [2], for a `loss_fn` that takes a `seed`; None for none.
+          num_steps: see `minimize`. Another value does not retrace.
+          seed: see `minimize`; None for none.
 
         Returns:
           The trace, see `minimize`.

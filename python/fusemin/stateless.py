@@ -118,16 +118,16 @@ def minimize_stateless(
 
     Args:
       loss_fn: function `loss_fn(*init)`, or `loss_fn(init)` if `init` is not a tuple or list, which returns a floating
-        `Tensor`. If its signature has a `seed`, it is called with `seed=` an int32 `Tensor` of shape [2] that is new at
-        every step, or None.
-      init: initial parameters, a floating `Tensor` or a nested structure of them.
-      num_steps: int or int32 scalar `Tensor`, how many steps to take at most.
+        `Tensor`, or a list of them, whose sum is minimized. If its signature has a `seed`, it is called with `seed=` an
+        int32 `Tensor` of shape [2] that is new at every step, or None.
+      init: initial parameters, a floating or complex `Tensor` or a nested structure of them. Arrays of NumPy keep their
+        dtype; numbers of Python become float32.
+      num_steps: see `minimize`.
       optimizer: a pure optimizer, with `init(parameters)`, which returns a state, and `update(grads, state,
-        parameters)`,
-        which returns `(updates, state)`; the updates are added to the parameters.
+        parameters)`, which returns `(updates, state)`; the updates are added to the parameters.
       convergence_criterion, batch_convergence_reduce_fn, return_full_length_trace, jit_compile: see `minimize`.
       trace_fn: function of a `MinimizeTraceableQuantities`.
-      seed: int or int32 `Tensor` of shape [2].
+      seed: see `minimize`.
       name: name scope of the ops.
 
     Returns:
@@ -135,6 +135,9 @@ def minimize_stateless(
 
     Raises:
       TypeError, ValueError: an argument is not as described; the message names it.
+
+    Warns:
+      RuntimeWarning: the last loss of the default trace is not finite.
 
     The result can be differentiated with respect to `init` and all tensors that loss and optimizer hold, also twice:
     the gradient goes back through every step, so each is kept until then. With `jit_compile` the tape must be inside of

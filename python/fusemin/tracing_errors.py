@@ -5,12 +5,12 @@ import re
 
 import tensorflow as tf
 
-# What TensorFlow and Keras say of a tensor without a value.
+# What Python, TensorFlow and Keras say of a tensor without a value.
 _OF_TRACING = re.compile(
-    r"[Ss]ymbolic|numpy\(\) is only available|[Ee]ager execution|graph mode|inside a `?tf\.function"
-    r"|not supported when eager|out of scope"
+    r"SymbolicTensor|symbolic `?tf\.Tensor|KerasTensor|numpy\(\) is only available|[Ee]ager execution|graph mode"
+    r"|inside a `?tf\.function|out of scope"
 )
-_KINDS = (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError)
+_LIBRARIES = ("builtins", "tensorflow", "keras", "tf_keras")
 
 
 @contextlib.contextmanager
@@ -22,18 +22,16 @@ def explained_tracing(name: str):
     """
     try:
         yield
-    except _KINDS as error:
-        if tf.executing_eagerly() or not _OF_TRACING.search(str(error)):
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        # An error of the user's own is of a class of theirs, or says something else.
+        is_of_library = type(error).__module__.split(".")[0] in _LIBRARIES
+        if tf.executing_eagerly() or not is_of_library or not _OF_TRACING.search(str(error)):
             raise
-        message = (
+        explained = type(error)(
             f"`{name}` is traced, as in a tf.function: it is called once, not at every step, and its tensors have no "
             "values yet. Use TensorFlow's functions in it (tf.reduce_sum for np.sum, tf.print for print, model(x) for "
             "model.predict(x)), or have `trace_fn` return what you want to see and look at it afterwards. "
             f"TensorFlow says: {error}"
         )
-        try:
-            explained = type(error)(message)
-        except TypeError:  # Made of more than a message.
-            raise error from None
         # With the line of the user's in its traceback: TensorFlow drops the cause of an error in a tf.function.
         raise explained.with_traceback(error.__traceback__) from error

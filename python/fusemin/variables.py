@@ -25,7 +25,7 @@ def as_variable_list(variables, name="trainable_variables") -> list:
         or _is_composite(variables)
     ):
         raise TypeError(f"`{name}` must be a list, it is {variables!r}. Put it into one: [x].")
-    if isinstance(variables, tf.Module):
+    if hasattr(variables, "trainable_variables"):
         raise TypeError(f"`{name}` must be a list of variables, it is {variables!r}. Pass its trainable_variables.")
     try:
         items = tf.nest.flatten(variables) if isinstance(variables, dict) else list(variables)
@@ -61,7 +61,7 @@ def unwrap_variable(variable, name="trainable_variables") -> tf.Variable:
         return variable
     if isinstance(getattr(variable, "value", None), tf.Variable):
         return variable.value
-    hint = " Pass its trainable_variables." if isinstance(variable, tf.Module) else ""
+    hint = " Pass its trainable_variables." if hasattr(variable, "trainable_variables") else ""
     raise TypeError(f"`{name}` must hold variables, it holds {variable!r}.{hint}")
 
 
@@ -69,8 +69,9 @@ def check_variables(variables: list[tf.Variable], name="trainable_variables") ->
     """Checks the variables to minimize with respect to.
 
     Raises:
-      ValueError: there is none, or one has copies on several devices.
+      ValueError: there is none.
       TypeError: one is neither floating nor complex.
+      NotImplementedError: one has copies on several devices.
     """
     if not variables:
         raise ValueError(f"there are no trainable variables: `{name}` is empty")

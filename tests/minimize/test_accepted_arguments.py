@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
-from minimize_runs import Problem, assert_same, quadratic
 
 import fusemin
+from tests.support.minimize_runs import Problem, assert_same, quadratic
 
 RTOL = 1e-6
 NUM_STEPS = 3

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from minimize_runs import run_program
 
 import fusemin
+from tests.support.minimize_runs import run_program
 
 NUM_STEPS = 3
 

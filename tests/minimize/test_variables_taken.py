@@ -10,10 +10,10 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
-from minimize_runs import assert_same
 from tensorflow.python.util import object_identity
 
 import fusemin
+from tests.support.minimize_runs import assert_same
 
 RTOL = 1e-6
 NUM_STEPS = 3
