@@ -68,7 +68,9 @@ def record_difference(record_property):
     reference."""
 
     def record(group, measured, limit, where, stock=None):
-        value = {"group": group, "measured": float(measured), "limit": limit, "where": where, "stock": stock}
+        # Plain numbers: a report goes from process to process.
+        stock = None if stock is None else float(stock)
+        value = {"group": group, "measured": float(measured), "limit": float(limit), "where": where, "stock": stock}
         record_property(_KEY, value)
 
     return record
