@@ -40,8 +40,6 @@ NEEDS = {
 }
 collect_ignore = [path for path, why_not in NEEDS.items() if why_not]
 
-# The tests of a file share what they build and trace, so one process runs them; and those of these files, one library.
-TOGETHER = {"cuda/test_gpu_ops.py": "gpu_ops", "cuda/test_gpu_options.py": "gpu_ops"}
 # Minutes in few tests: begun first, so that no process is left with them at the end.
 FIRST = ("sanitizers/", "test_benchmarks_smoke", "xla/test_every_rule")
 
@@ -61,8 +59,6 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: not _name(item).startswith(FIRST))
     for item in items:
         test = _name(item)
-        file = test.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(TOGETHER.get(file, file)))
         for lane, patterns in LANES.items():
             if any(re.match(pattern, test) for pattern in patterns):
                 item.add_marker(lane)
@@ -77,7 +73,9 @@ def record_difference(record_property):
     reference."""
 
     def record(group, measured, limit, where, stock=None):
-        value = {"group": group, "measured": float(measured), "limit": limit, "where": where, "stock": stock}
+        # Plain numbers: a report goes from process to process.
+        stock = None if stock is None else float(stock)
+        value = {"group": group, "measured": float(measured), "limit": float(limit), "where": where, "stock": stock}
         record_property(_KEY, value)
 
     return record
