@@ -1,10 +1,20 @@
 # csrc/kernels/cuda as a shared library that knows nothing of TensorFlow or Python: the kernels of each rule header,
-# compiled by NVRTC and ptxas from PyPI's wheels and embedded, and what launches them. No CUDA toolkit, no CUDA library.
+# compiled by NVRTC and ptxas and packed by nvFatbin from PyPI's wheels and embedded, and what launches them. No CUDA
+# toolkit, no CUDA library.
+include(${CMAKE_CURRENT_LIST_DIR}/CudaArchitectures.cmake)
+set(FUSEMIN_CUDA_COMPRESSION size CACHE STRING
+  "How the CUDA kernels are compressed: 'size', for drivers of CUDA 12.4 or later, or 'speed', for older ones too")
+if(FUSEMIN_CUDA_COMPRESSION STREQUAL "size")
+  set(cuda_oldest_driver 12040)
+elseif(FUSEMIN_CUDA_COMPRESSION STREQUAL "speed")
+  set(cuda_oldest_driver 0)
+else()
+  message(FATAL_ERROR "FUSEMIN_CUDA_COMPRESSION must be size or speed, it is ${FUSEMIN_CUDA_COMPRESSION}")
+endif()
+
 set(CUDA_SOURCE ${KERNELS_SOURCE}/kernels/cuda)
 set(CUDA_BINARY ${CMAKE_CURRENT_BINARY_DIR}/cuda)
 set(compile_cuda ${CMAKE_CURRENT_LIST_DIR}/compile_cuda.py)
-# As in compile_cuda.py.
-set(cuda_architectures 75 80 86 89 90 100 120)
 file(MAKE_DIRECTORY ${CUDA_BINARY})
 
 file(GLOB cuda_headers CONFIGURE_DEPENDS ${CUDA_SOURCE}/*.cuh)
@@ -19,38 +29,33 @@ add_library(fusemin_cuda SHARED
   ${CUDA_BINARY}/units.cc)
 target_include_directories(fusemin_cuda PUBLIC ${KERNELS_SOURCE})
 target_compile_options(fusemin_cuda PRIVATE -Wall -Wextra)
+target_compile_definitions(fusemin_cuda PRIVATE FUSEMIN_CUDA_OLDEST_DRIVER=${cuda_oldest_driver})
 target_link_libraries(fusemin_cuda PRIVATE ${CMAKE_DL_LIBS})
 
 set(RULE_INCLUDES "")
 set(IMAGE_DECLARATIONS "")
+set(EMBEDDED "")
 set(UNITS "")
+set(fatbins "")
 
 # Compiles `source`, which is called UNIT.cu, and embeds what comes of it.
-function(add_cuda_unit UNIT source depends)
-  set(compiled ${CUDA_BINARY}/${UNIT}.ptx)
-  set(EMBEDDED "FUSEMIN_EMBED(${UNIT}_ptx, \"${CUDA_BINARY}/${UNIT}.ptx\")\n")
-  set(IMAGES "    {0, ${UNIT}_ptx, ${UNIT}_ptx_end},\n")
-  foreach(architecture ${cuda_architectures})
-    set(cubin ${CUDA_BINARY}/${UNIT}.sm_${architecture}.cubin)
-    list(APPEND compiled ${cubin})
-    string(APPEND EMBEDDED "FUSEMIN_EMBED(${UNIT}_sm_${architecture}, \"${cubin}\")\n")
-    string(APPEND IMAGES "    {${architecture}, ${UNIT}_sm_${architecture}, ${UNIT}_sm_${architecture}_end},\n")
-  endforeach()
+macro(add_cuda_unit unit source depends)
+  set(fatbin ${CUDA_BINARY}/${unit}.fatbin)
   add_custom_command(
-    OUTPUT ${compiled}
+    OUTPUT ${fatbin}
     COMMAND ${Python_EXECUTABLE} ${compile_cuda} ${source} --include ${KERNELS_SOURCE} --out ${CUDA_BINARY}
+      --architectures ${cuda_architectures} --compress-mode ${FUSEMIN_CUDA_COMPRESSION}
     DEPENDS ${source} ${compile_cuda} ${cuda_headers} ${depends}
-    COMMENT "Compiling the CUDA kernels of ${UNIT}"
+    COMMENT "Compiling the CUDA kernels of ${unit}"
     VERBATIM)
-  set(embedding ${CUDA_BINARY}/images_${UNIT}.cc)
-  configure_file(${CUDA_SOURCE}/images.cc.in ${embedding} @ONLY)
-  set_source_files_properties(${embedding} PROPERTIES OBJECT_DEPENDS "${compiled}")
-  target_sources(fusemin_cuda PRIVATE ${embedding})
-endfunction()
+  list(APPEND fatbins ${fatbin})
+  string(APPEND IMAGE_DECLARATIONS "extern \"C\" const unsigned char fusemin_image_${unit}[], fusemin_image_${unit}_end[];\n")
+  string(APPEND EMBEDDED "FUSEMIN_EMBED(fusemin_image_${unit}, \"${fatbin}\")\n")
+  string(APPEND UNITS "      {\"${unit}\", fusemin_image_${unit}, fusemin_image_${unit}_end, ")
+endmacro()
 
 add_cuda_unit(common ${CUDA_SOURCE}/common.cu "")
-string(APPEND IMAGE_DECLARATIONS "extern const Image images_common[];\nextern const int num_images_common;\n")
-string(APPEND UNITS "      {\"common\", images_common, num_images_common, nullptr, 0},\n")
+string(APPEND UNITS "nullptr, 0},\n")
 foreach(header ${rule_headers})
   get_filename_component(RULE ${header} NAME_WE)
   # The rules of a header are counted by the commas of its list that are in no inner <>; the unit asserts the number.
@@ -71,9 +76,13 @@ foreach(header ${rule_headers})
   endforeach()
   configure_file(${CUDA_SOURCE}/rule_unit.cu.in ${CUDA_BINARY}/${RULE}.cu @ONLY)
   add_cuda_unit(${RULE} ${CUDA_BINARY}/${RULE}.cu ${header})
+  string(APPEND UNITS "RuleTable<rules::${RULE}::Rules>::kRules, RuleTable<rules::${RULE}::Rules>::kSize},\n")
   string(APPEND RULE_INCLUDES "#include \"rules/${RULE}.h\"\n")
-  string(APPEND IMAGE_DECLARATIONS "extern const Image images_${RULE}[];\nextern const int num_images_${RULE};\n")
-  string(APPEND UNITS "      {\"${RULE}\", images_${RULE}, num_images_${RULE}, RuleTable<rules::${RULE}::Rules>::kRules,\n")
-  string(APPEND UNITS "       RuleTable<rules::${RULE}::Rules>::kSize},\n")
 endforeach()
 configure_file(${CUDA_SOURCE}/units.cc.in ${CUDA_BINARY}/units.cc @ONLY)
+configure_file(${CUDA_SOURCE}/images.cc.in ${CUDA_BINARY}/images.cc @ONLY)
+set_source_files_properties(${CUDA_BINARY}/images.cc PROPERTIES OBJECT_DEPENDS "${fatbins}")
+# Apart, and without a compiler cache: it would not see that a file that is embedded has changed.
+add_library(fusemin_cuda_images OBJECT ${CUDA_BINARY}/images.cc)
+set_target_properties(fusemin_cuda_images PROPERTIES CXX_COMPILER_LAUNCHER "")
+target_link_libraries(fusemin_cuda PRIVATE fusemin_cuda_images)

@@ -1,11 +1,10 @@
 # The TensorFlow of the Python that builds: imported targets TensorFlow::framework and TensorFlow::cc, and
-# TensorFlow_VERSION. Found without importing it, which takes seconds and starts threads.
+# TensorFlow_VERSION.
 execute_process(
-  COMMAND ${Python_EXECUTABLE} -c
-    "import importlib.metadata as m, importlib.util as u; print(m.version('tensorflow'), u.find_spec('tensorflow').submodule_search_locations[0], sep=';', end='')"
-  OUTPUT_VARIABLE found RESULT_VARIABLE failed)
+  COMMAND ${Python_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/find_tensorflow.py
+  OUTPUT_VARIABLE found RESULT_VARIABLE failed ERROR_VARIABLE error)
 if(failed)
-  message(FATAL_ERROR "TensorFlow is not installed for ${Python_EXECUTABLE}: pip install 'tensorflow>=2.21,<2.22'")
+  message(FATAL_ERROR "${error}")
 endif()
 list(GET found 0 TensorFlow_VERSION)
 list(GET found 1 TensorFlow_DIR)

@@ -1,9 +1,10 @@
-"""Compiles a .cu file to PTX by NVRTC and to cubins by ptxas, both from PyPI's wheels: no CUDA toolkit.
+"""Compiles a .cu file to a fat binary: PTX by NVRTC, cubins of it by ptxas, both packed by nvFatbin. All three are of
+PyPI's wheels: no CUDA toolkit.
 
-    python compile_cuda.py UNIT.cu --include CSRC --out FOLDER
+    python compile_cuda.py UNIT.cu --include CSRC --out FOLDER --architectures 75 80 --compress-mode size
 
-writes FOLDER/UNIT.ptx, and for each architecture FOLDER/UNIT.sm_75.cubin and, as FOLDER/UNIT.sm_75.ptxas, what
-`ptxas -v` says of it.
+writes FOLDER/UNIT.fatbin, and what it was made of: FOLDER/UNIT.ptx, and for each architecture FOLDER/UNIT.sm_75.cubin
+and, as FOLDER/UNIT.sm_75.ptxas, what `ptxas -v` says of it.
 """
 
 import argparse
@@ -14,13 +15,14 @@ import pathlib
 import subprocess
 import sys
 
-# The PTX is for the oldest, and is what devices run that no cubin is for.
-ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
+# What the PTX is for: the oldest that the kernels compile for, since `__grid_constant__` needs it. Devices run it that
+# no cubin is for.
+PTX_ARCHITECTURE = 70
 
 # The kernels' arithmetic is that of the CPU kernels: no contraction of multiply-adds, divisions and roots rounded
 # correctly, denormals kept. Memory is the limit, so nothing would be gained.
 OPTIONS = (
-    f"--gpu-architecture=compute_{ARCHITECTURES[0]}",
+    f"--gpu-architecture=compute_{PTX_ARCHITECTURE}",
     "--std=c++17",
     "--fmad=false",
     "--ftz=false",
@@ -103,7 +105,33 @@ class Nvrtc:
         return self._text(program, "nvrtcGetPTXSize", "nvrtcGetPTX")
 
 
-def assemble(ptx: pathlib.Path, architecture: int) -> None:
+def pack(fatbin: pathlib.Path, ptx: pathlib.Path, cubins: dict[int, pathlib.Path], compress_mode: str) -> None:
+    """Makes a fat binary of PTX and cubins by architecture, all compressed: the driver chooses and decompresses."""
+    library = ctypes.CDLL(str(package("nvfatbin") / "lib" / "libnvfatbin.so.12"))
+    library.nvFatbinGetErrorString.restype = ctypes.c_char_p
+
+    def call(name, *arguments):
+        code = getattr(library, name)(*arguments)
+        if code:
+            sys.exit(f"{fatbin.name}: {name}: {library.nvFatbinGetErrorString(code).decode()}")
+
+    handle, size = ctypes.c_void_p(), ctypes.c_size_t()
+    options = (ctypes.c_char_p * 2)(b"-compress-all", f"-compress-mode={compress_mode}".encode())
+    call("nvFatbinCreate", ctypes.byref(handle), options, ctypes.c_size_t(len(options)))
+    name = fatbin.stem.encode()
+    text = ptx.read_bytes() + b"\0"
+    call("nvFatbinAddPTX", handle, text, ctypes.c_size_t(len(text)), b"%d" % PTX_ARCHITECTURE, name, None)
+    for architecture, cubin in cubins.items():
+        code = cubin.read_bytes()
+        call("nvFatbinAddCubin", handle, code, ctypes.c_size_t(len(code)), b"%d" % architecture, name)
+    call("nvFatbinSize", handle, ctypes.byref(size))
+    packed = ctypes.create_string_buffer(size.value)
+    call("nvFatbinGet", handle, packed)
+    call("nvFatbinDestroy", ctypes.byref(handle))
+    fatbin.write_bytes(packed.raw)
+
+
+def assemble(ptx: pathlib.Path, architecture: int) -> pathlib.Path:
     """Makes the cubin beside the PTX, and `.ptxas`, what ptxas says of the resources of each kernel. What was made of
     the same PTX by the same ptxas stays: a header that all units include may change without any of them changing."""
     cubin, report, made_of = (ptx.with_suffix(f".sm_{architecture}.{kind}") for kind in ("cubin", "ptxas", "made_of"))
@@ -111,14 +139,13 @@ def assemble(ptx: pathlib.Path, architecture: int) -> None:
     version = subprocess.run([ptxas(), "--version"], capture_output=True, check=True).stdout
     key = hashlib.sha256(ptx.read_bytes() + version + " ".join(command[1:4]).encode()).hexdigest()
     if cubin.exists() and report.exists() and made_of.exists() and made_of.read_text(encoding="utf-8") == key:
-        cubin.touch()
-        report.touch()
-        return
+        return cubin
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8")
     if done.returncode:
         sys.exit(f"{' '.join(command)}\n{done.stdout}")
     report.write_text(done.stdout, encoding="utf-8")
     made_of.write_text(key)
+    return cubin
 
 
 def main():
@@ -126,6 +153,8 @@ def main():
     parser.add_argument("unit", type=pathlib.Path)
     parser.add_argument("--include", required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--architectures", type=int, nargs="*", default=[])
+    parser.add_argument("--compress-mode", choices=("size", "balance", "speed"), required=True)
     arguments = parser.parse_args()
     stem = arguments.unit.stem
     options = (*OPTIONS, f"--include-path={arguments.include}")
@@ -133,8 +162,8 @@ def main():
     ptx.write_text(
         Nvrtc().compile(arguments.unit.read_text(encoding="utf-8"), arguments.unit.name, options), encoding="utf-8"
     )
-    for architecture in ARCHITECTURES:
-        assemble(ptx, architecture)
+    cubins = {architecture: assemble(ptx, architecture) for architecture in arguments.architectures}
+    pack(arguments.out / f"{stem}.fatbin", ptx, cubins, arguments.compress_mode)
 
 
 if __name__ == "__main__":

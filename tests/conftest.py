@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from fusemin._build import HAS_CUDA_KERNELS
 from tests.support.cuda.gpus import why_no_gpu
 
 # The lanes, each a marker: `python -m pytest -m fast`. What is in one is said here, by how the ids of tests begin.
@@ -29,7 +30,11 @@ LANES = {
     "bench": (r"test_(gpu_benchmark|benchmarks)_smoke",),
 }
 # Tests that could only skip are not collected: what they need, and why it is not there.
+_NO_KERNELS = "" if HAS_CUDA_KERNELS else "fusemin was built with FUSEMIN_CUDA=OFF"
 NEEDS = {
+    "cuda": _NO_KERNELS,
+    "gpu": _NO_KERNELS,
+    "test_gpu_benchmark_smoke.py": _NO_KERNELS,
     "gpu/test_kernels.py": why_no_gpu(),
     "cuda/test_nvcc.py": "" if shutil.which("nvcc") else "nvcc is not on PATH",
 }

@@ -4,8 +4,10 @@
 #include <pybind11/stl.h>
 
 #include <cstring>
+#include <map>
 #include <optional>
 
+#include "bindings/step_cost.h"
 #include "kernels/cuda/run.h"
 
 namespace py = pybind11;
@@ -19,14 +21,6 @@ using ScalarVariable = std::tuple<std::string, uint64_t, uint64_t>;
 // A number, or the type and the address of one in device memory.
 using Hyperparameter = std::variant<double, std::pair<std::string, uint64_t>>;
 
-DType DTypeByName(const std::string& name) {
-  constexpr const char* kNames[kNumDTypes] = {"float32", "float64", "float16", "bfloat16"};
-  for (int i = 0; i < kNumDTypes; ++i) {
-    if (name == kNames[i]) return static_cast<DType>(i);
-  }
-  throw py::value_error("dtype must be float32, float64, float16 or bfloat16, it is '" + name + "'");
-}
-
 cuda::ScalarType ScalarTypeByName(const std::string& name) {
   constexpr std::pair<const char*, cuda::ScalarType> kNames[] = {
       {"float32", cuda::ScalarType::kFloat32}, {"float64", cuda::ScalarType::kFloat64},
@@ -37,31 +31,6 @@ cuda::ScalarType ScalarTypeByName(const std::string& name) {
     if (name == known) return type;
   }
   throw py::value_error("there are no scalars of type '" + name + "'");
-}
-
-UserOptions OptionsByName(const std::map<std::string, double>& given) {
-  UserOptions options;
-  const std::pair<const char*, double*> fields[] = {
-      {"loss_scale_factor", &options.loss_scale_factor},
-      {"clipvalue", &options.clipvalue},
-      {"clipnorm", &options.clipnorm},
-      {"global_clipnorm", &options.global_clipnorm},
-      {"weight_decay", &options.weight_decay},
-      {"ema_momentum", &options.ema_momentum},
-      {"ema_starts_at_param", &options.ema_starts_at_param},
-      {"ema_overwrite_frequency", &options.ema_overwrite_frequency},
-      {"gradient_accumulation_steps", &options.gradient_accumulation_steps},
-      {"dynamic_growth_steps", &options.dynamic_growth_steps},
-  };
-  for (const auto& [name, value] : given) {
-    double* found = nullptr;
-    for (const auto& [known, field] : fields) {
-      if (name == known) found = field;
-    }
-    if (found == nullptr) throw py::value_error("there is no option '" + name + "'");
-    *found = value;
-  }
-  return options;
 }
 
 void Check(const std::string& error) {
@@ -146,30 +115,16 @@ cuda::Plan MakePlan(const std::string& rule_name, const std::string& dtype, cons
   return cuda::Plan(step, segments.data(), static_cast<int>(segments.size()), rows);
 }
 
-// `(launches, bytes)` of a step, all of whose tensors are aligned.
-std::pair<int, uint64_t> Cost(const std::string& rule_name, const std::string& dtype, const std::vector<int64_t>& sizes,
-                              const std::map<std::string, double>& options, bool gradient_rows, bool param_rows) {
+int NumLaunches(const std::string& rule_name, const std::string& dtype, const std::vector<int64_t>& sizes,
+                const std::map<std::string, double>& options, bool gradient_rows, bool param_rows) {
   cuda::Step step{};
   step.rule = cuda::FindRule(rule_name);
   if (step.rule == nullptr) throw py::value_error("rule must be one of rules(), it is '" + rule_name + "'");
   step.dtype = DTypeByName(dtype);
   step.options = OptionsByName(options);
   step.scalars[cuda::kIterations] = {16, 16};
-  std::vector<Segment> segments(sizes.size());
-  void* const some = Memory(16);
-  for (size_t i = 0; i < sizes.size(); ++i) {
-    Segment& s = segments[i];
-    s.size = sizes[i];
-    s.decays = true;
-    s.gradient = s.param_in = s.param_out = some;
-    for (int k = 0; k < step.rule->num_slots; ++k) s.slot_in[k] = s.slot_out[k] = some;
-    if (step.options.ema_momentum != UserOptions::kOff) s.average_in = s.average_out = some;
-    if (step.options.gradient_accumulation_steps != UserOptions::kOff) s.accumulator_in = s.accumulator_out = some;
-    if (gradient_rows) s.gradient_row = some;
-    if (param_rows) s.param_row = some;
-  }
-  const cuda::Plan plan(step, segments.data(), static_cast<int>(segments.size()), {});
-  return {plan.num_launches(), plan.num_bytes()};
+  const std::vector<Segment> segments = ExampleSegments(*step.rule, sizes, step.options, gradient_rows, param_rows);
+  return cuda::Plan(step, segments.data(), static_cast<int>(segments.size()), {}).num_launches();
 }
 
 }  // namespace
@@ -225,10 +180,10 @@ Args:
 
 Raises:
   ValueError: there is no such rule, dtype, type or option, or a list is too short.)");
-  m.def("cost", &Cost, py::arg("rule"), py::arg("dtype"), py::arg("sizes"),
+  m.def("num_launches", &NumLaunches, py::arg("rule"), py::arg("dtype"), py::arg("sizes"),
         py::arg("options") = std::map<std::string, double>(), py::arg("gradient_rows") = false,
         py::arg("param_rows") = false,
-        R"(`(launches, bytes)` of a step on tensors of these sizes: planned, not measured.
+        R"(Launches of a step on tensors of these sizes, all of which are aligned: planned, not measured.
 
 Args:
   rule, dtype, sizes, options: as of `plan`.
@@ -253,17 +208,11 @@ Raises:
       [] {
         py::dict units;
         for (const cuda::Unit& unit : cuda::Units()) {
-          py::dict images;
-          for (int i = 0; i < unit.num_images; ++i) {
-            const cuda::Image& image = unit.images[i];
-            const py::bytes bytes(reinterpret_cast<const char*>(image.bytes), image.end - image.bytes);
-            images[py::str(image.architecture == 0 ? "ptx" : "sm_" + std::to_string(image.architecture))] = bytes;
-          }
-          units[unit.name] = images;
+          units[unit.name] = py::bytes(reinterpret_cast<const char*>(unit.image), unit.image_end - unit.image);
         }
         return units;
       },
-      "What is embedded: for each unit its PTX, under the key 'ptx', and its cubins, under 'sm_75' and so on.");
+      "What is embedded: for each unit a fat binary.");
   m.def(
       "kernels",
       [] {

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "bindings/cuda_module.h"
+#include "bindings/step_cost.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/registry.h"
 #include "kernels/cpu/run.h"
@@ -294,7 +295,10 @@ Raises:
   TypeError: an array of another dtype.
   ValueError: a wrong number of arguments, a wrong size, an array that is not contiguous, aligned or writable, or that
     overlaps one that is written.)");
+  BindStepCost(m);
+#ifdef FUSEMIN_CUDA_ARCHITECTURES
   BindCuda(m);
+#endif
   m.def("rules", &Rules, "The rules, each with the names of its hyperparameters, slots and scalars, in order.");
   m.def("isas", &Isas, "The instruction sets that this build has and this machine can run, narrowest first.");
   m.def(
@@ -307,7 +311,13 @@ Raises:
         info["version"] = FUSEMIN_VERSION;
         info["tensorflow"] = FUSEMIN_TENSORFLOW_VERSION;
         info["compiler"] = __VERSION__;
+#ifdef FUSEMIN_CUDA_ARCHITECTURES
+        info["cuda_architectures"] = FUSEMIN_CUDA_ARCHITECTURES;
+#else
+        info["cuda_architectures"] = py::none();
+#endif
         return info;
       },
-      "Versions that this build was made of: fusemin, tensorflow, compiler.");
+      R"(What this build was made of: versions of fusemin, tensorflow and the compiler, and the architectures that the CUDA
+kernels are compiled for beside PTX ("80 90"), or None if it has no CUDA kernels.)");
 }

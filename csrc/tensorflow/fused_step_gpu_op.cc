@@ -83,6 +83,9 @@ class FusedStepGpuOp : public OpKernel {
       if (ctx->input_dtype(input) != tensorflow::DT_RESOURCE) {
         tensor = ctx->input(input);
       } else {
+        if (ctx->input(input).NumElements() != 1) {
+          return absl::InvalidArgumentError(absl::StrCat("the handle of ", what, " must be a scalar"));
+        }
         tensorflow::core::RefCountPtr<Var> variable;
         if (!tensorflow::LookupResource(ctx, tensorflow::HandleFromInput(ctx, input), &variable).ok()) {
           return absl::FailedPreconditionError(

@@ -62,6 +62,9 @@ class FusedStepOp : public OpKernel {
         TF_RETURN_IF_ERROR(ReadScalar(ctx->input(input), what, value));
         continue;
       }
+      if (ctx->input(input).NumElements() != 1) {
+        return absl::InvalidArgumentError(absl::StrCat("the handle of ", what(), " must be a scalar"));
+      }
       tensorflow::core::RefCountPtr<Var> variable;
       if (!tensorflow::LookupResource(ctx, tensorflow::HandleFromInput(ctx, input), &variable).ok()) {
         return absl::FailedPreconditionError(

@@ -18,7 +18,7 @@ LockedVariables::~LockedVariables() {
 }
 
 absl::Status LockedVariables::Find(OpKernelContext* ctx, int input, Var** variable) {
-  const ResourceHandle& handle = ctx->input(input).scalar<ResourceHandle>()();
+  const ResourceHandle& handle = ctx->input(input).flat<ResourceHandle>()(0);
   // A handle that counts references holds the variable, and the op's input holds the handle. TensorFlow's own look-up
   // would count one reference more and compare the names of devices, which is half of the time of a step on small
   // variables.
@@ -36,6 +36,10 @@ absl::Status LockedVariables::Lock(OpKernelContext* ctx, int first, int count, a
                                    LockOrder* order) {
   variables_.resize(count);
   for (int i = 0; i < count; ++i) {
+    if (ctx->input(first + i).NumElements() != 1) {
+      return absl::InvalidArgumentError(absl::StrCat("the handle of ", name(i), " must be a scalar, it has shape ",
+                                                     ctx->input(first + i).shape().DebugString()));
+    }
     if (!Find(ctx, first + i, &variables_[i]).ok()) {
       return absl::FailedPreconditionError(
           absl::StrCat(name(i), " does not exist: it was deleted, or never initialized"));

@@ -33,6 +33,40 @@ absl::Status CheckSlices(InferenceContext* c, ShapeHandle variable, ShapeHandle 
   return absl::OkStatus();
 }
 
+// The attribute `name`, a list, which must have an entry for each of so many of `of`.
+template <typename T>
+absl::Status GetList(InferenceContext* c, const char* name, const char* of, int length, std::vector<T>* list) {
+  list->clear();
+  TF_RETURN_IF_ERROR(c->GetAttr(name, list));
+  if (static_cast<int>(list->size()) == length) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("`", name, "` must have an entry for each of `", of, "`, ", length, ", it has ", list->size()));
+}
+
+// The number of inputs of the argument `name`.
+absl::Status CountInputs(InferenceContext* c, const char* name, int* count) {
+  std::vector<ShapeHandle> inputs;
+  TF_RETURN_IF_ERROR(c->input(name, &inputs));
+  *count = static_cast<int>(inputs.size());
+  return absl::OkStatus();
+}
+
+// The kernels check more, of lists that a rule decides on.
+absl::Status CheckFusedStepLists(InferenceContext* c, std::vector<std::string>* names, std::vector<int>* sparse) {
+  int num_params, num_indices, num_hyperparameters, num_buffers;
+  TF_RETURN_IF_ERROR(CountInputs(c, "params", &num_params));
+  TF_RETURN_IF_ERROR(CountInputs(c, "indices", &num_indices));
+  TF_RETURN_IF_ERROR(CountInputs(c, "hyperparameters", &num_hyperparameters));
+  TF_RETURN_IF_ERROR(CountInputs(c, "buffers", &num_buffers));
+  std::vector<std::string> sources;
+  std::vector<int> unused;
+  TF_RETURN_IF_ERROR(GetList(c, "names", "params", num_params, names));
+  TF_RETURN_IF_ERROR(GetList(c, "inputs", "hyperparameters", num_hyperparameters, &unused));
+  TF_RETURN_IF_ERROR(GetList(c, "trace_sources", "buffers", num_buffers, &sources));
+  TF_RETURN_IF_ERROR(GetList(c, "trace_indices", "buffers", num_buffers, &unused));
+  return GetList(c, "sparse", "indices", num_indices, sparse);
+}
+
 absl::Status FusedStepShape(InferenceContext* c) {
   std::vector<ShapeHandle> row, gradients;
   TF_RETURN_IF_ERROR(c->input("row", &row));
@@ -40,9 +74,8 @@ absl::Status FusedStepShape(InferenceContext* c) {
   TF_RETURN_IF_ERROR(c->WithRank(row[0], 0, &unused));
   TF_RETURN_IF_ERROR(c->input("gradients", &gradients));
   std::vector<std::string> names;
-  TF_RETURN_IF_ERROR(c->GetAttr("names", &names));
   std::vector<int> sparse;
-  TF_RETURN_IF_ERROR(c->GetAttr("sparse", &sparse));
+  TF_RETURN_IF_ERROR(CheckFusedStepLists(c, &names, &sparse));
   // The parameters are the first inputs, so input i belongs to gradient i.
   for (size_t i = 0; i < gradients.size(); ++i) {
     const auto* handle = c->input_handle_shapes_and_types(static_cast<int>(i));
@@ -167,8 +200,11 @@ REGISTER_OP(FUSEMIN_OPS "TraceRows")
       std::vector<ShapeHandle> values, buffers, traces;
       TF_RETURN_IF_ERROR(c->input("values", &values));
       TF_RETURN_IF_ERROR(c->input("buffers", &buffers));
+      std::vector<std::string> names;
+      TF_RETURN_IF_ERROR(GetList(c, "names", "buffers", static_cast<int>(buffers.size()), &names));
       for (size_t i = 0; i < values.size(); ++i) {
-        ShapeHandle trace;
+        ShapeHandle trace, unused;
+        TF_RETURN_IF_ERROR(c->WithRankAtLeast(buffers[i], 1, &unused));
         const DimensionHandle rows = c->RankKnown(buffers[i]) ? c->Dim(buffers[i], 0) : c->UnknownDim();
         TF_RETURN_IF_ERROR(c->Concatenate(c->Vector(rows), values[i], &trace));
         traces.push_back(trace);

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
+
+#include "tensorflow/trace_buffers.h"
 
 namespace fusemin {
 
@@ -74,6 +77,7 @@ absl::Status StepAttributes::Parse(OpKernelConstruction* ctx, const Rule* (*find
   if (static_cast<int>(names.size()) != num_params) {
     return absl::InvalidArgumentError("`names` must name every parameter");
   }
+  TF_RETURN_IF_ERROR(CheckRowOffset(row_offset));
   int num_slots, num_averages, num_accumulators, num_scalars, num_iterations, num_loss_scale;
   TF_RETURN_IF_ERROR(ctx->GetAttr("S", &num_slots));
   TF_RETURN_IF_ERROR(ctx->GetAttr("E", &num_averages));
@@ -172,6 +176,16 @@ absl::Status StepAttributes::ParseOptions(OpKernelConstruction* ctx) {
     options.*(found->field) = values[i];
   }
   const auto on = [](double option) { return option != StepOptions::kOff; };
+  for (double UserOptions::* count : {&UserOptions::ema_overwrite_frequency, &UserOptions::gradient_accumulation_steps,
+                                      &UserOptions::dynamic_growth_steps}) {
+    const double steps = options.*count;
+    if (on(steps) && !(steps >= 1 && steps <= std::numeric_limits<int32_t>::max())) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "`option_values` of ema_overwrite_frequency, gradient_accumulation_steps and dynamic_growth_steps must be "
+          "counts of steps, from 1 on, one is ",
+          steps));
+    }
+  }
   if (on(options.weight_decay) != !decays.empty() ||
       (!decays.empty() && static_cast<int>(decays.size()) != num_params)) {
     return absl::InvalidArgumentError(

@@ -1,6 +1,7 @@
 #include "tensorflow/trace_buffers.h"
 
 #include <cstring>
+#include <limits>
 
 #include "tensorflow/core/framework/tensor.h"
 #include "tensorflow/core/framework/tensor_util.h"
@@ -31,18 +32,23 @@ absl::Status ForwardBuffer(OpKernelContext* ctx, int input, int output, CopyMemo
 
 absl::Status CheckRow(const Tensor& buffer, const Tensor& value, int64_t row, int64_t count,
                       absl::FunctionRef<std::string()> name) {
-  TensorShape expected = value.shape();
-  if (buffer.dims() >= 1) expected.InsertDim(0, buffer.dim_size(0));
-  if (buffer.dims() < 1 || buffer.shape() != expected) {
+  TensorShape row_shape = buffer.shape();
+  if (buffer.dims() >= 1) row_shape.RemoveDim(0);
+  if (buffer.dims() < 1 || row_shape != value.shape()) {
     return absl::InvalidArgumentError(absl::StrCat("the trace of ", name(), " has shape ", buffer.shape().DebugString(),
                                                    ", a step gave ", value.shape().DebugString(),
                                                    "; every step must give the same shape"));
   }
-  if (row < 0 || count < 0 || row + count > buffer.dim_size(0)) {
+  if (row < 0 || count < 0 || row > buffer.dim_size(0) - count) {
     return absl::InvalidArgumentError(absl::StrCat("rows ", row, " to ", row + count - 1, " of the trace of ", name(),
                                                    " are outside its ", buffer.dim_size(0), " rows"));
   }
   return absl::OkStatus();
+}
+
+absl::Status CheckRowOffset(int64_t offset) {
+  if (offset >= 0 && offset <= std::numeric_limits<int32_t>::max()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("`row_offset` must be an int32 that is not negative, it is ", offset));
 }
 
 void* RowData(Tensor* buffer, int64_t row) {

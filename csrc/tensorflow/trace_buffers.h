@@ -23,6 +23,9 @@ absl::Status ForwardBuffer(tensorflow::OpKernelContext* ctx, int input, int outp
 absl::Status CheckRow(const tensorflow::Tensor& buffer, const tensorflow::Tensor& value, int64_t row, int64_t count,
                       absl::FunctionRef<std::string()> name);
 
+// More rows than an int32 can count there are not, and sums with the attribute `row_offset` must not overflow.
+absl::Status CheckRowOffset(int64_t offset);
+
 // The memory of a row. The buffer's type can be copied as memory.
 void* RowData(tensorflow::Tensor* buffer, int64_t row);
 

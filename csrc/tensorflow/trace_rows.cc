@@ -26,6 +26,7 @@ TraceRowsOp::TraceRowsOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
   OP_REQUIRES_OK(ctx, ctx->GetAttr("names", &names_));
   OP_REQUIRES_OK(ctx, ctx->GetAttr("row_offset", &row_offset_));
   OP_REQUIRES(ctx, names_.size() == types.size(), absl::InvalidArgumentError("`names` must name every trace"));
+  OP_REQUIRES_OK(ctx, CheckRowOffset(row_offset_));
   for (size_t i = 0; i < types.size(); ++i) {
     OP_REQUIRES(
         ctx, tensorflow::DataTypeCanUseMemcpy(types[i]) || types[i] == tensorflow::DT_STRING,
@@ -57,7 +58,7 @@ absl::Status TraceRowsOp::Write(OpKernelContext* ctx) const {
     Tensor* trace = nullptr;
     if (Reshapes(value, ctx->input(2 + n + i), row)) {
       TensorShape shape = value.shape();
-      shape.InsertDim(0, ctx->input(2 + n + i).dim_size(0));
+      TF_RETURN_IF_ERROR(shape.InsertDimWithStatus(0, ctx->input(2 + n + i).dim_size(0)));
       TF_RETURN_IF_ERROR(ctx->allocate_output(i, shape, &trace));
       TF_RETURN_IF_ERROR(CheckRow(*trace, value, row, count, [&] { return names_[i]; }));
     } else {

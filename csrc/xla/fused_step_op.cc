@@ -265,7 +265,7 @@ class FusedStepOp : public tensorflow::XlaOpKernel {
   const tensorflow::DeviceType device_type_;
 };
 
-const XlaKernel kernel("Fusemin>FusedStep", [](tensorflow::OpKernelConstruction* ctx) -> tensorflow::OpKernel* {
+const XlaKernel step_kernel("Fusemin>FusedStep", [](tensorflow::OpKernelConstruction* ctx) -> tensorflow::OpKernel* {
   return new FusedStepOp(ctx);
 });
 

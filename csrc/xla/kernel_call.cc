@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_join.h"
 #include "xla/hlo/builder/lib/constants.h"
+#include "xla/kernel_call_name.h"
 #include "xla/xla_data.pb.h"
 
 namespace fusemin::hlo {

@@ -6,9 +6,6 @@
 
 namespace fusemin::hlo {
 
-// The name under which XLA finds the handler.
-constexpr char kKernelCall[] = "fusemin_step";
-
 // The same as HloStep. The call writes the variables in place.
 StepValues KernelCallStep(const StepAttributes& attributes, const StepValues& before);
 

@@ -9,7 +9,7 @@
 #include "kernels/cpu/run.h"
 #include "kernels/user_options.h"
 #include "xla/ffi/api/ffi.h"
-#include "xla/kernel_call.h"
+#include "xla/kernel_call_name.h"
 
 // The header that declares it includes headers of MLIR, which TensorFlow's wheel does not have.
 namespace xla::ffi {

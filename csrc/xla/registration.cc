@@ -18,7 +18,8 @@ bool HasKernels(const char* device) {
 
 XlaKernel::XlaKernel(const char* op, CreateKernel create) {
   // What the macro REGISTER_XLA_OP does. Its object may go: the registry keeps what it needs.
-  const tensorflow::XlaOpRegistrar registrar(tensorflow::XlaOpRegistrationBuilder::Name(op).Build(create));
+  const tensorflow::XlaOpRegistrar registrar(
+      tensorflow::XlaOpRegistrationBuilder::Name(op).AllowResourceTypes().Build(create));
   for (const char* device : {tensorflow::DEVICE_CPU_XLA_JIT, tensorflow::DEVICE_GPU_XLA_JIT}) {
     if (!HasKernels(device)) continue;
     auto* const definition = new tensorflow::KernelDef;  // The registrar takes it over.

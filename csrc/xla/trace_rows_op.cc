@@ -1,5 +1,6 @@
 // TraceRows inside XLA.
 #include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
+#include "tensorflow/trace_buffers.h"
 #include "xla/registration.h"
 #include "xla/trace_row.h"
 
@@ -11,6 +12,10 @@ class TraceRowsOp : public tensorflow::XlaOpKernel {
   explicit TraceRowsOp(tensorflow::OpKernelConstruction* ctx) : XlaOpKernel(ctx) {
     OP_REQUIRES_OK(ctx, ctx->GetAttr("names", &names_));
     OP_REQUIRES_OK(ctx, ctx->GetAttr("row_offset", &row_offset_));
+    std::vector<tensorflow::DataType> types;
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("types", &types));
+    OP_REQUIRES(ctx, names_.size() == types.size(), absl::InvalidArgumentError("`names` must name every trace"));
+    OP_REQUIRES_OK(ctx, CheckRowOffset(row_offset_));
   }
 
   void Compile(tensorflow::XlaOpKernelContext* ctx) override {
@@ -39,7 +44,7 @@ class TraceRowsOp : public tensorflow::XlaOpKernel {
   int64_t row_offset_ = 0;
 };
 
-const XlaKernel kernel("Fusemin>TraceRows", [](tensorflow::OpKernelConstruction* ctx) -> tensorflow::OpKernel* {
+const XlaKernel rows_kernel("Fusemin>TraceRows", [](tensorflow::OpKernelConstruction* ctx) -> tensorflow::OpKernel* {
   return new TraceRowsOp(ctx);
 });
 

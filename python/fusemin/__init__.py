@@ -8,6 +8,7 @@
 TensorShape([100])
 """
 
+from fusemin import op_gradients  # noqa: F401  Registers the gradients of the ops.
 from fusemin._build import __version__
 from fusemin.convergence import LossNotDecreasing
 from fusemin.explanation import Explanation, explain
@@ -15,6 +16,7 @@ from fusemin.fused_optimizer import fuse
 from fusemin.minimization import minimize
 from fusemin.minimizer import Minimizer
 from fusemin.stateless import minimize_stateless
+from fusemin.stock_ops import stock
 from fusemin.traceable import MinimizeTraceableQuantities
 
 __all__ = [
@@ -27,4 +29,5 @@ __all__ = [
     "fuse",
     "minimize",
     "minimize_stateless",
+    "stock",
 ]

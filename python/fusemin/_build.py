@@ -1,6 +1,5 @@
 """What this build of fusemin was made of, and its op library."""
 
-import functools
 import pathlib
 
 import tensorflow as tf
@@ -12,6 +11,10 @@ __version__ = _core.build_info()["version"]
 # The rules by name, each with the names of its hyperparameters, slots and scalars. Kept: `_core.rules()` builds a new
 # dict at each call, and a step of a fused optimizer with a schedule is bound at each step.
 RULES = _core.rules()
+
+
+# Whether variables on an NVIDIA GPU can be updated.
+HAS_CUDA_KERNELS = _core.build_info()["cuda_architectures"] is not None
 
 
 def check_tensorflow(built: str, running: str) -> None:
@@ -30,7 +33,6 @@ def check_tensorflow(built: str, running: str) -> None:
 check_tensorflow(_core.build_info()["tensorflow"], tf.__version__)
 
 
-@functools.cache
-def ops():
-    """The op wrappers `fusemin_fused_step` and `fusemin_trace_rows`; the library is loaded on the first call."""
-    return tf.load_op_library(str(pathlib.Path(__file__).with_name("fusemin_ops.so")))
+# The wrappers `fusemin_fused_step`, `fusemin_trace_rows` and `fusemin_gradient_sums`. Loaded at import, since a
+# SavedModel that holds the ops has no other way to them.
+OPS = tf.load_op_library(str(pathlib.Path(__file__).with_name("fusemin_ops.so")))

@@ -7,6 +7,7 @@ from pathlib import Path
 import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 
+from fusemin import graphs
 from fusemin.arguments import as_flag
 
 # What `jit_compile` may be beside a bool.
@@ -16,6 +17,15 @@ LOSS = "loss"
 def in_xla() -> bool:
     """Whether what is traced now will be compiled by XLA."""
     return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+
+
+def can_compile_loop() -> bool:
+    """Whether a loop of its own program in XLA can be built now.
+
+    Not under a tape outside of the program: its gradient needs what the steps computed, and TensorFlow gives no lists
+    of tensors out of XLA.
+    """
+    return in_xla() or not graphs.is_recorded()
 
 
 def as_jit_compile(value) -> bool | str:

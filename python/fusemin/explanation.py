@@ -144,5 +144,7 @@ def _row(variables, dtype, device, rule, reason, options) -> Row:
     launches = num_bytes = None
     sizes = [v.shape.num_elements() for v in variables]
     if None not in sizes:
-        launches, num_bytes = _core.cuda.cost(rule, dtype, sizes, options)
-    return Row(names, dtype, device, rule, reason, kernel, launches if kernel == "CUDA" else None, num_bytes)
+        num_bytes = _core.step_bytes(rule, dtype, sizes, options)
+        if kernel == "CUDA":
+            launches = _core.cuda.num_launches(rule, dtype, sizes, options)
+    return Row(names, dtype, device, rule, reason, kernel, launches, num_bytes)

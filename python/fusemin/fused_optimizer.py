@@ -88,6 +88,7 @@ class _FusedCompatV1(_Fused):
     def apply_gradients(self, grads_and_vars, global_step=None, name=None, skip_gradients_aggregation=False):
         grads_and_vars = list(grads_and_vars)
         if not self._take_pairs(grads_and_vars):
+            optimizers.check_gradients(self, [g for g, _ in grads_and_vars], [v for _, v in grads_and_vars])
             return super().apply_gradients(grads_and_vars, global_step, name, skip_gradients_aggregation)
         if global_step is not None:
             return global_step.assign_add(1, read_value=False)
@@ -133,8 +134,9 @@ def fuse(optimizer):
     For `model.compile(optimizer=fusemin.fuse(optimizer))` and `model.fit`, and for loops of your own with
     `tf.GradientTape`, eager or in a `tf.function`. The optimizer is changed in place: only its step, `apply` of
     `keras.optimizers` and `apply_gradients` of the others, is another. Class, config, hyperparameters and variables are
-    the same, so checkpoints, `.keras` files and SavedModels are, and they load where fusemin is not installed. What is
-    loaded, copied or made from the config is not fused: call `fuse` again.
+    the same, so checkpoints, `.keras` files and SavedModels that serve are, and load where fusemin is not installed.
+    Only a SavedModel with a signature that trains holds the op: it loads after `import fusemin`, or is saved inside of
+    `fusemin.stock()`. What is loaded, copied or made from the config is not fused: call `fuse` again.
 
     At each step the op is used if it can be, or else the optimizer's own method, with the same result: for an option
     or an optimizer that is not fused, a gradient that is None, or in a `tf.distribute` strategy. Where XLA compiles the
@@ -151,7 +153,9 @@ def fuse(optimizer):
       The optimizer.
 
     Raises:
-      TypeError: `optimizer` has no `apply_gradients`, or is a class.
+      TypeError: `optimizer` has no `apply_gradients`, or is a class. Later, of `apply_gradients`: an optimizer of
+        `tf.compat.v1.train` got a gradient of another dtype than the variable, which the message names; without `fuse`
+        that would abort the process.
 
     >>> import keras, tensorflow as tf, fusemin
     >>> x = tf.Variable([1.0, 2.0])

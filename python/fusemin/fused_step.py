@@ -49,7 +49,7 @@ def _gradient_sums(update: FusedUpdate, values: Sequence[tf.Tensor], groups) -> 
     """What several ops must know of the gradients of each other: nothing, or one tensor."""
     if len(groups) == 1 or not {"global_clipnorm", "dynamic_growth_steps"} & update.surroundings.options.keys():
         return []
-    return [tf.add_n([_build.ops().fusemin_gradient_sums([values[i] for i in group]) for _, group in groups])]
+    return [tf.add_n([_build.OPS.fusemin_gradient_sums([values[i] for i in group]) for _, group in groups])]
 
 
 def float64_bits(values: Iterable[float]) -> list[int]:
@@ -111,7 +111,7 @@ def fused_step(
         if iterations and iterations[0].device != device:
             inputs.append(_as_float(iterations.pop()))
             positions.append(_COUNT_POSITION)
-        written = _build.ops().fusemin_fused_step(
+        written = _build.OPS.fusemin_fused_step(
             params=[update.variables[i].handle for i in group],
             slots=[update.slots[i][k].handle for k in range(len(rule["slots"])) for i in group],
             averages=[around.averages[i].handle for i in group if around.averages],

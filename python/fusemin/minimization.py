@@ -55,7 +55,7 @@ def minimize(
         trace has a row for each step that was taken.
       jit_compile: True to compile the whole loop with XLA, the fused update in it; "loss" to compile loss and gradients
         only, for loops with other parts that XLA cannot compile. Like the flag above, anything else goes by its truth;
-        None is False.
+        None is False. Under a `tf.GradientTape` that is outside of what XLA compiles, True does as False.
       seed: int, or int32 `Tensor` of shape [2], or a function that gives one, for a `loss_fn` that takes a `seed`. The
         same seed gives the seeds, and so the trace, that `tfp.math.minimize` gives.
       name: name scope of the ops.
@@ -78,6 +78,10 @@ def minimize(
       UserWarning: without `trainable_variables`, `loss_fn` reads no variable, or one without a gradient, or the weights
         of a Keras layer that is frozen, which are trained.
       RuntimeWarning: the last loss of the default trace is not finite.
+
+    A `tf.GradientTape` around the call sees what is traced: the gradient of a row is that of the loss, of the gradient,
+    or of the read of the variable that it is. Nothing flows through the updates, as in stock;
+    `minimize_stateless` is for that.
 
     In TF2's eager mode the optimization runs at once:
 

@@ -17,7 +17,7 @@ from fusemin.arguments import (
     check_num_steps,
     check_optimizer,
 )
-from fusemin.compilation import LOSS, as_jit_compile, explained_failure
+from fusemin.compilation import LOSS, as_jit_compile, can_compile_loop, explained_failure
 from fusemin.convergence import criterion_or_none
 from fusemin.eager_loop import run_eagerly
 from fusemin.explanation import Explanation, explain
@@ -93,7 +93,8 @@ class Minimizer:
             return run(num_steps, seed)
 
         self._compiled = tf.function(compiled_minimize, autograph=False, jit_compile=True)
-        weakref.finalize(self, self._program.release).atexit = False
+        self._release = weakref.finalize(self, self._program.release)
+        self._release.atexit = False
 
     # AutoGraph of a user's tf.function would convert all of this code, which takes seconds.
     @tf.autograph.experimental.do_not_convert
@@ -120,24 +121,28 @@ class Minimizer:
         program = self._program
         num_steps = check_num_steps(num_steps)
         check_strategy(optimizer_is_known=optimizers.find_family(program.optimizer) is not None)
+        compiles_loop = program.compiles_loop and can_compile_loop()
         if program.compiles_loop and tf.is_tensor(num_steps):
             raise ValueError("`num_steps` must be known when the function is traced if `jit_compile` is True")
         if seed is not None:
             seed = seeds.sanitize_seed(seed, _SALT)
+        if graphs.is_recorded():
+            # The tape may outlive this minimizer. Its graphs are then for the garbage collector.
+            self._release.detach()
         if not tf.executing_eagerly():
-            return self._run_in_graph(num_steps, seed)
+            return self._run_in_graph(num_steps, seed, compiles_loop)
         if tf.config.functions_run_eagerly() and num_steps > 0:
             step = program.make_step(seed is not None, eager=True)
             return run_eagerly(step, num_steps, seed, program.trace_fn, program.options)
         with explained_failure(program.jit_compile) if program.jit_compile else contextlib.nullcontext():
-            if program.compiles_loop:
+            if compiles_loop:
                 return self._compiled(num_steps, seed)
             if once:
                 return program.traced(seed is not None, num_steps)[1](seed)
             return program.traced(seed is not None)[1](tf.constant(num_steps), seed)
 
-    def _run_in_graph(self, num_steps, seed):
-        if self._program.compiles_loop:
+    def _run_in_graph(self, num_steps, seed, compiles_loop):
+        if compiles_loop:
             return self._compiled(num_steps, seed)
         if isinstance(tf.compat.v1.get_default_graph(), tf.__internal__.FuncGraph):
             return self._program.inline_run(num_steps, seed)

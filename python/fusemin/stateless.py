@@ -15,7 +15,7 @@ from fusemin.arguments import (
     check_num_steps,
     check_pure_optimizer,
 )
-from fusemin.compilation import explained_failure
+from fusemin.compilation import can_compile_loop, explained_failure
 from fusemin.convergence import criterion_or_none
 from fusemin.differentiation import as_loss, check_gradients
 from fusemin.divergence import warn_of_divergence
@@ -139,6 +139,10 @@ def minimize_stateless(
     Warns:
       RuntimeWarning: the last loss of the default trace is not finite.
 
+    The result can be differentiated with respect to `init` and all tensors that loss and optimizer hold, also twice:
+    the gradient goes back through every step, so each is kept until then. With `jit_compile` the tape must be inside of
+    what XLA compiles; around it, the loop is not compiled.
+
     >>> import tensorflow as tf, fusemin
     >>> class GradientDescent:
     ...     def init(self, parameters):
@@ -149,6 +153,16 @@ def minimize_stateless(
     ...     lambda x: (x - 5.0) ** 2, init=0.0, num_steps=100, optimizer=GradientDescent())
     >>> round(float(x), 3), losses.shape
     (5.0, TensorShape([100]))
+
+    How the result depends on the data:
+
+    >>> y = tf.constant(5.0)
+    >>> with tf.GradientTape() as tape:
+    ...     tape.watch(y)
+    ...     x, _ = fusemin.minimize_stateless(
+    ...         lambda x: (x - y) ** 2, init=0.0, num_steps=100, optimizer=GradientDescent())
+    >>> round(float(tape.gradient(x, y)), 3)
+    1.0
     """
     check_callable(loss_fn, "loss_fn")
     check_not_swapped(num_steps, optimizer)
@@ -171,7 +185,7 @@ def minimize_stateless(
             (parameters, _), trace = run_loop(step, num_steps, seed, explained, options)
             return parameters, trace
 
-    compiled = as_flag(jit_compile, "jit_compile") or None
+    compiled = (as_flag(jit_compile, "jit_compile") and can_compile_loop()) or None
     parameters = _as_parameters(init)
     # Outside of the function that is traced, as in TFP: an `init` may ask the parameters for their values.
     state = tf.nest.map_structure(tf.convert_to_tensor, optimizer.init(parameters))

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from fusemin import _build
 from fusemin.fused_step import TraceSource
+from fusemin.stock_ops import is_stock
 
 
 def _is_composite(leaf) -> bool:
@@ -105,7 +106,8 @@ def allocate(spec: tf.TensorSpec, num_steps, zero: bool) -> tf.Tensor:
 
     Where the shape of a row is not known before the first one, TraceRows allocates the memory.
     """
-    row_shape = spec.shape.as_list() if spec.shape.is_fully_defined() else []
+    # Of the rank that the trace will have, if that is known: a loop's gradient is to fit what the loop starts with.
+    row_shape = [] if spec.shape.rank is None else [d or 0 for d in spec.shape.as_list()]
     shape = (
         tf.concat([[num_steps], tf.constant(row_shape, tf.int32)], 0)
         if tf.is_tensor(num_steps)
@@ -127,10 +129,25 @@ def trace_shape(buffer: tf.Tensor, spec: tf.TensorSpec) -> tf.TensorShape:
     return tf.TensorShape([buffer.shape[0]]).concatenate(spec.shape)
 
 
+def _scatter_rows(buffer: tf.Tensor, value: tf.Tensor, row, count) -> tf.Tensor:
+    """What TraceRows does, in ops of TensorFlow."""
+    row_shape = tf.shape(value)
+    if not buffer.shape[1:].is_fully_defined() or not buffer.shape[1:].is_compatible_with(value.shape):
+        shape = tf.concat([tf.shape(buffer)[:1], row_shape], 0)
+        buffer = tf.cond(tf.equal(row, 0), lambda: tf.zeros(shape, value.dtype), lambda: buffer)
+    rows = tf.broadcast_to(value, tf.concat([[count], row_shape], 0))
+    return tf.tensor_scatter_nd_update(buffer, (row + tf.range(count))[:, tf.newaxis], rows)
+
+
 def write_rows(buffers, values, row, count=1, row_offset=0) -> list[tf.Tensor]:
     """Writes `values` into the rows [row + row_offset, row + row_offset + count) of the buffers, in place."""
     if not buffers:
         return []
-    return _build.ops().fusemin_trace_rows(
+    if is_stock():
+        return [
+            _scatter_rows(b, tf.convert_to_tensor(v), row + row_offset, count)
+            for b, v in zip(buffers, values, strict=True)
+        ]
+    return _build.OPS.fusemin_trace_rows(
         row, count, values, buffers, [f"leaf {i}" for i in range(len(buffers))], row_offset=row_offset
     )

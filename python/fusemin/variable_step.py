@@ -152,6 +152,7 @@ def _applier(optimizer, variables):
     """The optimizer's own update, as a function of the gradients."""
 
     def apply(gradients):
+        optimizers.check_gradients(optimizer, gradients, variables)
         # Without a variable some families raise an error, and none does anything.
         if variables or optimizers.find_family(optimizer) is None:
             optimizer.apply_gradients(list(zip(gradients, variables, strict=True)))

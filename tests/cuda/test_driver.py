@@ -40,43 +40,26 @@ def test_without_a_driver_a_step_says_so():
         _core.cuda.zero_tickets(0, 0)
 
 
-# The architecture of the cubin that a device of this compute capability is to get, or None for the PTX.
-CHOICES = {
-    (7, 0): None,
-    (7, 5): 75,
-    (8, 0): 80,
-    (8, 6): 86,
-    (8, 7): 86,
-    (8, 9): 89,
-    (9, 0): 90,
-    (10, 0): 100,
-    (10, 3): 100,
-    (11, 0): None,
-    (12, 0): 120,
-    (12, 1): 120,
-    (13, 0): None,
-}
-
-
-@pytest.mark.parametrize("capability", CHOICES)
-def test_image_for_a_device(capability):
-    images = _core.cuda.images()["sgd"]
-    loaded = []
-
-    class Driver(InterpretingDriver):
-        def _cuModuleLoadDataEx(self, module, image, *rest):
-            start = 4096
-            loaded.extend(name for name, x in images.items() if ctypes.string_at(image, start) == x[:start])
-            super()._cuModuleLoadDataEx(module, image, *rest)
-
-        def _cuLaunchKernel(self, *arguments): ...
-
-    driver = Driver(ptx.Memory(), compute_capability=capability)
+@pytest.mark.parametrize("capability", [(7, 0), (8, 6), (13, 0)])
+def test_a_unit_is_loaded_as_one_fat_binary(capability):
+    """The driver chooses among its images."""
+    driver = make(compute_capability=capability)
     with driver.installed():
         step(driver)
     driver.raise_error()
-    choice = CHOICES[capability]
-    assert loaded == ["ptx" if choice is None else f"sm_{choice}"]
+    assert driver.images == [_core.cuda.images()["sgd"]]
+
+
+def test_a_driver_that_cannot_decompress_the_kernels_is_told_so():
+    driver = make(version=12030)
+    with driver.installed(), pytest.raises(RuntimeError) as raised:
+        step(driver)
+    assert str(raised.value) == (
+        "loading the kernels 'sgd' needs an NVIDIA driver for CUDA 12.4 or later, this one is for CUDA 12.3: update "
+        "it, or build fusemin with FUSEMIN_CUDA_COMPRESSION=speed"
+    )
+    assert "cuModuleLoadDataEx" not in driver.calls
+    assert "cuLaunchKernel" not in driver.calls
 
 
 def test_a_module_is_loaded_once():
@@ -93,8 +76,7 @@ def test_a_module_is_loaded_once():
 FAILURES = {
     "cuStreamGetCtx": "cuStreamGetCtx failed",
     "cuCtxPushCurrent": "cuCtxPushCurrent failed",
-    "cuDeviceGetAttribute": "compute capability",
-    "cuModuleLoadDataEx": "loading the kernels 'sgd' (PTX) failed",
+    "cuModuleLoadDataEx": "loading the kernels 'sgd' failed",
     "cuModuleGetFunction": "cuModuleGetFunction of sgd_0_float32_plain failed",
     "cuLaunchKernel": "launching the kernel sgd_0_float32_plain failed",
     "cuMemsetD8Async": "cuMemsetD8Async failed",

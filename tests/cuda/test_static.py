@@ -1,73 +1,96 @@
 """What can be known of the kernels without running them: registers, spills, vector loads and stores, and the page that
-says so."""
+says so. Of a build with FUSEMIN_CUDA_ARCHITECTURES=all for every kernel and architecture; of another one for the
+architectures that it has, and for two units on all of them."""
 
 import re
-import subprocess
 
 import pytest
 
 from fusemin import _core
+from fusemin._build import RULES
 from tests.support.cuda.cubin import resources
-from tests.support.cuda.cuda_tables import ARCHITECTURES, DTYPES, LIMITS, PAGE, all_resources, with_tables
-from tests.support.cuda.nvidia_tools import ptxas
+from tests.support.cuda.cuda_tables import (
+    ARCHITECTURES,
+    DTYPES,
+    LIMITS,
+    PAGE,
+    assembled,
+    images,
+    predictions_table,
+    registers,
+    table_of,
+    unit_resources,
+)
 
-IMAGES = _core.cuda.images()
+UNITS = tuple(_core.cuda.images())
 KERNELS = _core.cuda.kernels()
-EVERYTHING = all_resources()
+BUILT = tuple(f"sm_{a}" for a in _core.build_info()["cuda_architectures"].split())
+SAMPLE = ("common", "lion")
+CHECKED = {unit: ARCHITECTURES if unit in SAMPLE else BUILT for unit in UNITS}
 
-
-# A vector of eight halves, each with two powers, takes 8 bytes of stack on the oldest architecture. It is an option of
+# Bytes of stack. Vectors whose elements each have two powers take some on the oldest architectures. It is an option of
 # Ftrl that few use; the page says so.
-SPILLS = {("ftrl_power", "float16", "sm_75"): 8, ("ftrl_power_kernel", "float16", "sm_75"): 8}
+SPILLS = {
+    (f"{rule}{kernel}", dtype, architecture): size
+    for rule, dtype, architecture, size in (
+        ("ftrl_power", "float32", "sm_70", 24),
+        ("ftrl_power", "float16", "sm_70", 24),
+        ("ftrl_power", "bfloat16", "sm_70", 24),
+        ("ftrl_power", "float16", "sm_75", 8),
+    )
+    for kernel in ("", "_kernel")
+}
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rule", KERNELS)
-def test_registers_and_stack(rule, dtype, architecture):
-    for variant in ("plain", "around"):
-        found = EVERYTHING[architecture][f"{KERNELS[rule][1]}_{dtype}_{variant}"]
-        assert found.registers <= LIMITS[dtype]
-        # Spilled registers would be there.
-        assert found.stack <= SPILLS.get((rule, dtype, architecture), 0)
+def test_registers_and_stack(rule, dtype):
+    unit, kernel = KERNELS[rule]
+    for architecture in CHECKED[unit]:
+        for variant in ("plain", "around"):
+            found = unit_resources(unit, architecture)[f"{kernel}_{dtype}_{variant}"]
+            assert found.registers <= LIMITS[dtype]
+            # Spilled registers would be there.
+            assert found.stack <= SPILLS.get((rule, dtype, architecture), 0)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_registers_and_stack_of_the_kernels_of_no_rule(architecture):
+    found = unit_resources("common", architecture)
     for kernel in (*[f"sum_gradients_{dtype}" for dtype in DTYPES], "fill_rows"):
-        assert EVERYTHING[architecture][kernel].registers <= 64
-        assert EVERYTHING[architecture][kernel].stack == 0
+        assert found[kernel].registers <= 64
+        assert found[kernel].stack == 0
 
 
 def test_every_unit_has_ptx_and_every_cubin():
-    for images in IMAGES.values():
-        assert set(images) == {"ptx", *ARCHITECTURES}
-    assert set(KERNELS) == set(_core.rules())
+    for unit in UNITS:
+        assert set(images(unit)) == {"ptx", *BUILT}
+        assert b"\n.target sm_70\n" in images(unit)["ptx"]
+    assert set(BUILT) <= set(ARCHITECTURES)
+    assert set(KERNELS) == set(RULES)
 
 
-@pytest.mark.parametrize("unit", ["common", "lion"])
-def test_ptxas_says_the_same(unit, tmp_path):
-    """Of the PTX that ships: that it makes these cubins, and that what we read in them is what it says."""
-    source = tmp_path / "unit.ptx"
-    source.write_bytes(IMAGES[unit]["ptx"])
-    for architecture in ARCHITECTURES:
-        command = [ptxas(), f"-arch={architecture}", "-O3", "--verbose", source, "-o", tmp_path / "unit.cubin"]
-        said = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True).stdout
-        blocks = re.split(r"Compiling entry function ", said)[1:]
-        assert blocks
-        for block in blocks:
-            kernel = block.split("'")[1]
-            stack, stores, loads = re.search(
-                r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", block
-            ).groups()
-            registers = re.search(r"Used (\d+) registers", block)[1]
-            assert (stores, loads) == ("0", "0")
-            assert resources(IMAGES[unit][architecture])[kernel] == (int(registers), int(stack))
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("unit", SAMPLE)
+def test_ptxas_says_the_same(unit, architecture):
+    """Of the PTX that ships: that it makes the cubins, and that what we read in them is what it says."""
+    cubin, said = assembled(unit, architecture)
+    blocks = re.split(r"Compiling entry function ", said)[1:]
+    assert blocks
+    for block in blocks:
+        kernel = block.split("'")[1]
+        stack, stores, loads = re.search(
+            r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", block
+        ).groups()
+        used = re.search(r"Used (\d+) registers", block)[1]
+        assert (stores, loads) == ("0", "0")
+        for shipped in (cubin, images(unit).get(architecture, cubin)):
+            assert resources(shipped)[kernel] == (int(used), int(stack))
 
 
 def body(rule, dtype, variant):
     unit, kernel = KERNELS[rule]
-    text = IMAGES[unit]["ptx"].decode()
+    text = images(unit)["ptx"].decode()
     at = text.index(f".entry {kernel}_{dtype}_{variant}(")
     end = text.find(".entry", at + 1)
     return text[at : None if end < 0 else end]
@@ -76,7 +99,7 @@ def body(rule, dtype, variant):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rule", KERNELS)
 def test_aligned_elements_are_loaded_and_stored_by_16_bytes(rule, dtype):
-    slots = len(_core.rules()[rule]["slots"])
+    slots = len(RULES[rule]["slots"])
     # The gradient, the parameter and the slots are read, all but the gradient are written; LAMB reads parameter and
     # slots again, and writes the parameter in its second pass only.
     twice = rule == "lamb"
@@ -104,13 +127,23 @@ def test_no_multiply_add_is_contracted(rule, dtype):
 REBUILT = 2
 
 
-def test_the_page_has_these_tables():
-    written, now = PAGE.read_text(encoding="utf-8"), with_tables(PAGE.read_text(encoding="utf-8"))
-    (before, registers), (before_now, registers_now) = (t.split("<!-- registers table -->") for t in (written, now))
-    advice = "run python -m tests.support.cuda.cuda_tables"
-    assert before_now == before, advice
-    (words, numbers), (words_now, numbers_now) = (
-        (re.split(r"\d+", t), [*map(int, re.findall(r"\d+", t))]) for t in (registers, registers_now)
+ADVICE = "run python -m tests.support.cuda.cuda_tables"
+PAGE_TEXT = PAGE.read_text(encoding="utf-8")
+
+
+def test_the_page_has_these_predictions():
+    assert table_of(PAGE_TEXT, "predictions") == predictions_table(), ADVICE
+
+
+def test_the_page_has_these_registers():
+    head, _, *rows = (
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in table_of(PAGE_TEXT, "registers").split("\n")
     )
-    assert words_now == words, advice
-    assert max(abs(a - b) for a, b in zip(numbers, numbers_now, strict=True)) <= REBUILT, advice
+    assert head == ["rule", "dtype", *ARCHITECTURES], ADVICE
+    assert [(rule, dtype) for rule, dtype, *_ in rows] == [(f"`{r}`", d) for r in sorted(RULES) for d in DTYPES], ADVICE
+    for rule, dtype, *cells in rows:
+        rule = rule.strip("`")
+        for architecture, written in zip(ARCHITECTURES, cells, strict=True):
+            if architecture in CHECKED[KERNELS[rule][0]]:
+                numbers = zip(written.split("/"), registers(rule, dtype, architecture).split("/"), strict=True)
+                assert max(abs(int(a) - int(b)) for a, b in numbers) <= REBUILT, ADVICE

@@ -517,7 +517,7 @@ def test_a_loop_writes_the_rows_in_place():
             def body(i, first, second):
                 [first] = call(buffers=[first], trace_sources=["param"], trace_indices=[0], row=i)
                 value = call.params[0].read_value()
-                [second] = _build.ops().fusemin_trace_rows(i, 1, [value], [second], ["x"])
+                [second] = _build.OPS.fusemin_trace_rows(i, 1, [value], [second], ["x"])
                 return i + 1, first, second
 
             buffers = [tf.raw_ops.Empty(shape=[num_steps, size], dtype=tf.float32, init=False) for _ in range(2)]

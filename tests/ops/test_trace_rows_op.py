@@ -27,7 +27,7 @@ VALUES = {
 
 def trace_rows(row, count, values, buffers, row_offset=0, names=None):
     names = [f"leaf {i}" for i in range(len(buffers))] if names is None else names
-    return _build.ops().fusemin_trace_rows(row, count, values, buffers, names, row_offset=row_offset)
+    return _build.OPS.fusemin_trace_rows(row, count, values, buffers, names, row_offset=row_offset)
 
 
 def filled(value, fill, rows=ROWS):

@@ -4,8 +4,10 @@ import keras
 import pytest
 import tensorflow as tf
 import tf_keras
+from tensorflow.python.ops import resource_variable_ops
 
 from fusemin import optimizers
+from fusemin.optimizers import registry
 
 
 def _variables(n):
@@ -61,3 +63,19 @@ def test_optimizers_without_a_rule(make):
     assert optimizers.find_fallback_reason(optimizer, _variables(1)).endswith(
         f"{type(optimizer).__name__} has no fused rule"
     )
+
+
+def test_a_gpu_without_cuda_kernels(monkeypatch):
+    """A build with FUSEMIN_CUDA=OFF; the variables only say that they are on a GPU."""
+
+    class OnGpu(resource_variable_ops.ResourceVariable):
+        device = "/job:localhost/replica:0/task:0/device:GPU:0"
+
+    on_gpu, on_cpu = OnGpu(1.0, name="v"), _variables(1)
+    optimizer = keras.optimizers.Adam()
+    monkeypatch.setattr(registry, "HAS_CUDA_KERNELS", True)
+    assert optimizers.find_fallback_reason(optimizer, [on_gpu]) is None
+    monkeypatch.setattr(registry, "HAS_CUDA_KERNELS", False)
+    assert optimizers.find_fallback_reason(optimizer, on_cpu) is None
+    reason = optimizers.find_fallback_reason(optimizer, [*on_cpu, on_gpu])
+    assert reason == "variable 'v:0' is on a GPU, and this build of fusemin has no CUDA kernels"

@@ -69,7 +69,7 @@ class FusedStepCall:
         return cls(params, slots, scalars, iterations, arguments)
 
     def __call__(self, **changes):
-        return _build.ops().fusemin_fused_step(**{**self.arguments, **changes})
+        return _build.OPS.fusemin_fused_step(**{**self.arguments, **changes})
 
     def state(self):
         """All that the step may write, as arrays."""

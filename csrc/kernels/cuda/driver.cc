@@ -70,6 +70,10 @@ extern "C" void fusemin_cuda_set_driver(const DriverTable* table) {
   replacement.store(table);
 }
 
+std::string VersionText(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
 std::string DescribeError(const DriverTable& driver, Result result, const std::string& what) {
   const char *name = nullptr, *text = nullptr;
   driver.cuGetErrorName(result, &name);
@@ -88,7 +92,7 @@ std::string DescribeError(const DriverTable& driver, Result result, const std::s
   }
   int version = 0;
   if (driver.cuDriverGetVersion(&version) == 0) {
-    error += ", with a driver for CUDA " + std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+    error += ", with a driver for CUDA " + VersionText(version);
   }
   return error;
 }

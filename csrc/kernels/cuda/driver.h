@@ -45,6 +45,9 @@ FUSEMIN_CUDA_API const DriverTable* Driver(std::string* error);
 // by another thread it must not be called.
 extern "C" FUSEMIN_CUDA_API void fusemin_cuda_set_driver(const DriverTable* table);
 
+// A version as cuDriverGetVersion says it, as people do: 12.4.
+std::string VersionText(int version);
+
 // What failed, as an error for the user: with the driver's words, the device and the driver's version. `what` is a
 // function of the table, and what it was called for. The context of the device must be current.
 std::string DescribeError(const DriverTable& driver, Result result, const std::string& what);

@@ -7,39 +7,26 @@
 namespace fusemin::cuda {
 namespace {
 
-constexpr int kComputeCapabilityMajor = 75, kComputeCapabilityMinor = 76;
+// The driver that decompresses the images, as cuDriverGetVersion says it.
+constexpr int kOldestDriver = FUSEMIN_CUDA_OLDEST_DRIVER;
 // Options of the driver's compiler of PTX.
 constexpr int kErrorLogBuffer = 5, kErrorLogBufferBytes = 6;
 
-// The machine code that runs on a device: of its architecture, or of an older one of the same major version. Else the
-// PTX.
-const Image& Choose(const Unit& unit, int major, int minor) {
-  const Image* best = nullptr;
-  const Image* ptx = nullptr;
-  for (int i = 0; i < unit.num_images; ++i) {
-    const Image& image = unit.images[i];
-    if (image.architecture == 0) ptx = &image;
-    const bool runs = image.architecture / 10 == major && image.architecture % 10 <= minor;
-    if (runs && (best == nullptr || image.architecture > best->architecture)) best = &image;
-  }
-  return best != nullptr ? *best : *ptx;
-}
-
 std::string Load(const DriverTable& driver, const Unit& unit, Module* module) {
-  Device device;
-  int major = 0, minor = 0;
-  Result result = driver.cuCtxGetDevice(&device);
-  if (result == 0) result = driver.cuDeviceGetAttribute(&major, kComputeCapabilityMajor, device);
-  if (result == 0) result = driver.cuDeviceGetAttribute(&minor, kComputeCapabilityMinor, device);
-  if (result != 0) return DescribeError(driver, result, "asking for the device's compute capability");
-  const Image& image = Choose(unit, major, minor);
+  const std::string what = std::string("loading the kernels '") + unit.name + "'";
+  int version = 0;
+  Result result = driver.cuDriverGetVersion(&version);
+  if (result != 0) return DescribeError(driver, result, what);
+  if (version < kOldestDriver) {
+    return what + " needs an NVIDIA driver for CUDA " + VersionText(kOldestDriver) +
+           " or later, this one is for CUDA " + VersionText(version) +
+           ": update it, or build fusemin with FUSEMIN_CUDA_COMPRESSION=speed";
+  }
   char log[4096] = "";
   int options[] = {kErrorLogBuffer, kErrorLogBufferBytes};
   void* values[] = {log, reinterpret_cast<void*>(sizeof log)};
-  result = driver.cuModuleLoadDataEx(module, image.bytes, 2, options, values);
+  result = driver.cuModuleLoadDataEx(module, unit.image, 2, options, values);
   if (result == 0) return "";
-  const std::string what = std::string("loading the kernels '") + unit.name + "' (" +
-                           (image.architecture == 0 ? "PTX" : "cubin sm_" + std::to_string(image.architecture)) + ")";
   return DescribeError(driver, result, what) + (log[0] != 0 ? std::string(": ") + log : "");
 }
 

@@ -12,18 +12,11 @@
 
 namespace fusemin::cuda {
 
-// Machine code for one architecture, or PTX. A zero follows.
-struct Image {
-  // As sm_XX; 0 of the PTX.
-  int architecture;
-  const unsigned char *bytes, *end;
-};
-
 // What was compiled from one .cu file: the rules of a header, or the kernels of no rule.
 struct Unit {
   const char* name;
-  const Image* images;
-  int num_images;
+  // A fat binary of PTX and machine code, compressed. The driver chooses what runs on a device, and compiles PTX.
+  const unsigned char *image, *image_end;
   // In the order of their kernels, which are called NAME_INDEX_DTYPE_plain and NAME_INDEX_DTYPE_around. Their
   // `kernels`, which are for the CPU, are null.
   const Rule* rules;
@@ -37,8 +30,7 @@ FUSEMIN_CUDA_API const std::vector<Unit>& Units();
 FUSEMIN_CUDA_API const Rule* FindRule(std::string_view name);
 
 // Finds the kernel of a rule, or, if `rule` is null, one of the unit "common": then `variant` is its name without
-// the dtype. Loads the unit at first use: its cubin for the device, else its PTX, which the driver compiles.
-// Returns an error, or "". The context must be current.
+// the dtype. Loads the unit at first use. Returns an error, or "". The context must be current.
 std::string FindKernel(const DriverTable& driver, Context context, const Rule* rule, const std::string& variant,
                        Function* function, std::string* name);
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/step_cost.h"
+
 namespace fusemin::cuda {
 namespace {
 
@@ -92,25 +94,6 @@ void FillTable(const Roles& roles, const Segment* segments, const int* tensors, 
   *num_blocks = static_cast<unsigned>(blocks);
 }
 
-// Bytes of one tensor that the launches of a step read and write, in elements.
-uint64_t ElementsMoved(const Rule& rule, const UserOptions& options, const Segment& segment, bool norms, bool twice) {
-  const bool averages = segment.average_in != nullptr, accumulates = segment.accumulator_in != nullptr;
-  uint64_t n = 1 + 2 + 2 * rule.num_slots;  // The gradient, the parameter, the slots.
-  if (averages) n += 2;
-  if (accumulates) n += 2;
-  if (segment.gradient_row != nullptr) n += 1;
-  if (segment.param_row != nullptr) n += 1;
-  if (norms) {
-    n += 1;                                                               // The gradient once more,
-    if (accumulates) n += 2 - (segment.gradient_row == nullptr ? 1 : 0);  // or the accumulator instead of it.
-  }
-  if (twice) {
-    n += 1 + rule.num_slots;  // Parameter and slots are read once more, and a parameter that decays is written.
-    if (options.weight_decay != UserOptions::kOff && segment.decays) n += 1;
-  }
-  return n * segment.size;
-}
-
 std::vector<RowFillParameters> PlanFills(const std::vector<RowCopies>& copies) {
   std::vector<RowFillParameters> fills;
   uint64_t blocks = 0;
@@ -169,8 +152,7 @@ Plan::Plan(const Step& step, const Segment* segments, int num_segments, const st
     if (segments[i].size > 0) tensors.push_back(i);
   }
   const Roles roles(rule, segments, tensors);
-  const bool norms =
-      options.clipnorm != kOff || options.global_clipnorm != kOff || options.dynamic_growth_steps != kOff;
+  const bool norms = NeedsNorms(options);
   const bool twice = rule.has_trust_ratio;
   const bool plain = !norms && options.loss_scale_factor == kOff && options.clipvalue == kOff &&
                      options.weight_decay == kOff && options.ema_momentum == kOff &&
@@ -242,7 +224,7 @@ Plan::Plan(const Step& step, const Segment* segments, int num_segments, const st
   if (tensors.empty() && !last.finishes) launches_.clear();
 
   const uint64_t element = kDTypeSize[static_cast<int>(step.dtype)];
-  for (int i : tensors) num_bytes_ += ElementsMoved(rule, options, segments[i], norms, twice) * element;
+  for (int i : tensors) num_bytes_ += ElementsMoved(rule, options, segments[i]) * element;
   if (passes > 0) scratch_bytes_ = (num_chunks_ + 2 * num_tensors_) * sizeof(Sums);
 }
 

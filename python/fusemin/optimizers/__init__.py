@@ -4,6 +4,7 @@ from fusemin.optimizers.family import FusedUpdate
 from fusemin.optimizers.registry import (
     bind,
     build,
+    check_gradients,
     families,
     find_fallback_reason,
     find_family,
@@ -16,6 +17,7 @@ __all__ = [
     "FusedUpdate",
     "bind",
     "build",
+    "check_gradients",
     "families",
     "find_fallback_reason",
     "find_family",

@@ -132,6 +132,19 @@ class CompatV1(Family):
     def surroundings(self, optimizer, variables):
         return Surroundings()
 
+    def find_gradient_error(self, gradients, variables):
+        # Its kernels take the memory of a variable for one of the gradient's type, and abort the process.
+        for gradient, variable in zip(gradients, variables, strict=True):
+            if gradient is None:
+                continue
+            dtype = tf.as_dtype(gradient.dtype if hasattr(gradient, "dtype") else tf.convert_to_tensor(gradient).dtype)
+            if dtype != variable.dtype.base_dtype:
+                return (
+                    f"the gradient of variable '{variable.name}' is of {dtype.name}, the variable is of "
+                    f"{variable.dtype.name}; cast the gradient, tf.compat.v1.train optimizers do not"
+                )
+        return None
+
     def check_variables(self, optimizer, variables):
         """These optimizers take new variables at any time."""
 

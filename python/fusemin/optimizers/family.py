@@ -152,6 +152,10 @@ class Family(abc.ABC):
         """`Surroundings.options`, which no variable is needed for."""
         return {}
 
+    def find_gradient_error(self, gradients: list, variables: list) -> str | None:
+        """What is wrong with gradients that the optimizer's own method would not survive, or None."""
+        return None
+
     def sparse(self, optimizer, adapter: Adapter) -> SparseUpdate:
         """What becomes of a sparse gradient."""
         return adapter.sparse(self.inner(optimizer))

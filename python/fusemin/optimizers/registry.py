@@ -6,7 +6,7 @@ import tensorflow as tf
 from tensorflow.python.ops import resource_variable_ops
 
 from fusemin import graphs
-from fusemin._build import RULES
+from fusemin._build import HAS_CUDA_KERNELS, RULES
 from fusemin.compilation import in_xla
 from fusemin.optimizers.compat_v1 import CompatV1
 from fusemin.optimizers.family import Adapter, Family, FusedUpdate
@@ -14,6 +14,7 @@ from fusemin.optimizers.keras3 import Keras3
 from fusemin.optimizers.numbers import as_hyperparameter
 from fusemin.optimizers.tf_keras import TfKeras
 from fusemin.optimizers.tf_keras_legacy import TfKerasLegacy
+from fusemin.stock_ops import is_stock
 
 # The legacy modules lie inside those of tf_keras, so they come first.
 _FAMILIES: tuple[Family, ...] = (Keras3(), TfKerasLegacy(), TfKeras(), CompatV1())
@@ -49,6 +50,8 @@ def find_fallback_reason(optimizer, variables: list[tf.Variable]) -> str | None:
 
     Creates no variables and changes nothing.
     """
+    if is_stock():
+        return "this is inside of fusemin.stock()"
     family = find_family(optimizer)
     name = type(optimizer).__name__
     if family is None:
@@ -72,6 +75,8 @@ def find_fallback_reason(optimizer, variables: list[tf.Variable]) -> str | None:
             return f"variable '{variable.name}' is a {type(variable).__name__}, not a resource variable"
         if variable.dtype not in FUSED_DTYPES:
             return f"variable '{variable.name}' is of {variable.dtype.name}"
+        if not HAS_CUDA_KERNELS and _is_on_gpu(variable) and not in_xla():
+            return f"variable '{variable.name}' is on a GPU, and this build of fusemin has no CUDA kernels"
     several_dtypes = len({v.dtype for v in variables}) > 1
     decided_over_all = getattr(inner, "global_clipnorm", None) and "global_clipnorm"
     if several_dtypes and decided_over_all:
@@ -95,6 +100,14 @@ def find_sparse_reason(optimizer, variables: list) -> str | None:
         if option:
             return f"{type(optimizer).__name__} uses {option}, which stock refuses with a sparse gradient"
     return None
+
+
+def check_gradients(optimizer, gradients: list, variables: list) -> None:
+    """Raises a TypeError for gradients that the optimizer's own method would not survive."""
+    family = find_family(optimizer)
+    error = None if family is None else family.find_gradient_error(gradients, variables)
+    if error is not None:
+        raise TypeError(error)
 
 
 def find_placement_reason(update: FusedUpdate) -> str | None:
@@ -127,14 +140,18 @@ def _short(device: str) -> str:
 def build(optimizer, variables: list) -> None:
     """Has an optimizer create its slots, as it would at its first step. Keras names them after its own variables."""
     family, in_function = find_family(optimizer), tf.inside_function()
+
+    def create_slots():
+        family.build(optimizer, variables)
+
     # Slots outlive the function that is being traced, as do those that stock creates. A Keras optimizer calls itself
     # built before it has its slots, so a second thread must not look at it meanwhile.
     with _BUILDING, tf.init_scope():
         if in_function and family.builds_in_functions and tf.executing_eagerly():
             # A user's function may make no variable after it was first traced, one inside of it may, as stock's has.
-            graphs.trace(lambda: family.build(optimizer, variables))
+            graphs.trace(create_slots)
         else:
-            family.build(optimizer, variables)
+            create_slots()
 
 
 def bind(optimizer, variables: list[tf.Variable]) -> FusedUpdate:

@@ -1,34 +1,57 @@
-"""The tables of docs/cuda.md: registers, from the cubins that are embedded in the build, and predictions, from shapes.
+"""The tables of docs/cuda.md: registers, from cubins, and predictions, from shapes.
 
     python -m tests.support.cuda.cuda_tables
 
-writes them anew.
+writes them anew, and takes some minutes where the build has PTX only: ptxas makes the cubins then.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import pathlib
 import re
+import subprocess
+import tempfile
 
 import keras
 import tensorflow as tf
 
 from benchmarks.shapes import MODELS
 from fusemin import _core
+from tests.support.cuda import fatbin
 from tests.support.cuda.cubin import resources
+from tests.support.cuda.nvidia_tools import ptxas
 
 PAGE = pathlib.Path(__file__).parents[3] / "docs" / "cuda.md"
-ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
+# All of cmake/CudaArchitectures.cmake.
+ARCHITECTURES = ("sm_70", "sm_75", "sm_80", "sm_90", "sm_100", "sm_120")
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 # Registers a thread.
 LIMITS = {"float32": 64, "float64": 96, "float16": 64, "bfloat16": 64}
 
 
-def all_resources():
-    """`{architecture: {kernel: Resources}}` of all embedded cubins."""
-    images = _core.cuda.images()
-    return {a: {k: r for unit in images.values() for k, r in resources(unit[a]).items()} for a in ARCHITECTURES}
+@functools.cache
+def images(unit):
+    """`{architecture: cubin}` of what is embedded, and the PTX, under "ptx"."""
+    return fatbin.unpack(_core.cuda.images()[unit])
+
+
+@functools.cache
+def assembled(unit, architecture):
+    """`(cubin, what ptxas says)` of the PTX that is embedded."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, cubin = pathlib.Path(folder) / "unit.ptx", pathlib.Path(folder) / "unit.cubin"
+        source.write_bytes(images(unit)["ptx"])
+        command = [ptxas(), f"-arch={architecture}", "-O3", "--verbose", source, "-o", cubin]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True)
+        return cubin.read_bytes(), done.stdout
+
+
+@functools.cache
+def unit_resources(unit, architecture):
+    """`{kernel: Resources}` of a unit, by its cubin in the build, or, where there is none, by one of the same PTX."""
+    return resources(images(unit).get(architecture) or assembled(unit, architecture)[0])
 
 
 def _table(head, rows):
@@ -36,17 +59,20 @@ def _table(head, rows):
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
+def registers(rule, dtype, architecture):
+    """Registers a thread of a rule's kernels, as "plain/around"."""
+    unit, kernel = _core.cuda.kernels()[rule]
+    found = unit_resources(unit, architecture)
+    return "/".join(str(found[f"{kernel}_{dtype}_{variant}"].registers) for variant in ("plain", "around"))
+
+
 def registers_table():
-    """Registers a thread of each rule's kernels, plain / around."""
-    found = all_resources()
-    rows = []
-    for rule, (_, kernel) in sorted(_core.cuda.kernels().items()):
-        for dtype in DTYPES:
-            cells = [
-                "/".join(str(found[a][f"{kernel}_{dtype}_{variant}"].registers) for variant in ("plain", "around"))
-                for a in ARCHITECTURES
-            ]
-            rows.append([f"`{rule}`", dtype, *cells])
+    """Registers a thread of each rule's kernels."""
+    rows = [
+        [f"`{rule}`", dtype, *(registers(rule, dtype, a) for a in ARCHITECTURES)]
+        for rule in sorted(_core.cuda.kernels())
+        for dtype in DTYPES
+    ]
     return _table(["rule", "dtype", *ARCHITECTURES], rows)
 
 
@@ -81,7 +107,8 @@ def stock_cost(optimizer, shape):
 
 def fused_cost(rule, shapes, options=None):
     """`(launches, bytes)` of the fused step, as the launcher plans it."""
-    return _core.cuda.cost(rule, "float32", [math.prod(s) for s in shapes], options or {})
+    step = (rule, "float32", [math.prod(s) for s in shapes], options or {})
+    return _core.cuda.num_launches(*step), _core.step_bytes(*step)
 
 
 def predictions_table():
@@ -110,13 +137,23 @@ def predictions_table():
 TABLES = {"registers": registers_table, "predictions": predictions_table}
 
 
+def _place(name):
+    return rf"(<!-- {name} table -->\n)(.*?)\n(<!-- end -->)"
+
+
+def table_of(text, name):
+    """A table as the page has it."""
+    found = re.search(_place(name), text, flags=re.S)
+    if not found:
+        raise ValueError(f"the page has no table of {name}")
+    return found[2]
+
+
 def with_tables(text):
     """The page with its tables made anew."""
     for name, make in TABLES.items():
-        pattern = rf"(<!-- {name} table -->\n).*?(<!-- end -->)"
-        if not re.search(pattern, text, flags=re.S):
-            raise ValueError(f"the page has no place for the table of {name}")
-        text = re.sub(pattern, lambda m, make=make: f"{m[1]}{make()}\n{m[2]}", text, flags=re.S)
+        table_of(text, name)
+        text = re.sub(_place(name), lambda m, make=make: f"{m[1]}{make()}\n{m[3]}", text, flags=re.S)
     return text
 
 

@@ -17,7 +17,7 @@ import fusemin
 SOURCE = pathlib.Path(__file__).with_name("gpu_ops")
 
 
-def _tool(name):
+def find_tool(name):
     """A program, from PATH or from where this Python's packages install theirs."""
     found = shutil.which(
         name, path=os.pathsep.join([os.environ.get("PATH", ""), str(pathlib.Path(sys.executable).parent)])
@@ -34,16 +34,16 @@ def _run(*command):
 
 @functools.cache
 def gpu_ops():
-    """The ops by the names of `fusemin._build.ops()`, with the kernels of the GPU. They need a driver in place."""
+    """The ops by the names of `fusemin._build.OPS`, with the kernels of the GPU. They need a driver in place."""
     with tempfile.TemporaryDirectory() as folder:
         _run(
-            *(_tool("cmake"), "-S", SOURCE, "-B", folder, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"),
-            f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}",
-            f"-DCMAKE_CXX_COMPILER={_tool('g++')}",
+            *(find_tool("cmake"), "-S", SOURCE, "-B", folder, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"),
+            f"-DCMAKE_MAKE_PROGRAM={find_tool('ninja')}",
+            f"-DCMAKE_CXX_COMPILER={find_tool('g++')}",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-DFUSEMIN_FOLDER={pathlib.Path(fusemin.__file__).parent}",
         )
-        _run(_tool("cmake"), "--build", folder)
+        _run(find_tool("cmake"), "--build", folder)
         library = tf.load_op_library(str(pathlib.Path(folder) / "gpu_ops.so"))
     return types.SimpleNamespace(
         fusemin_fused_step=library.fusemin_interpreted_fused_step,

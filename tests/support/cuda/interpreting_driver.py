@@ -1,7 +1,7 @@
 """A CUDA driver whose device is the PTX interpreter and whose memory is that of this process.
 
-It stands behind the same table of functions as libcuda.so.1, and runs the PTX that is embedded in the library, so
-everything above the driver runs for real. Results are "PTX-interpreted".
+It stands behind the same table of functions as libcuda.so.1, and runs the PTX of the fat binaries that are embedded in
+the library, so everything above the driver runs for real. Results are "PTX-interpreted".
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 import fusemin._core
-from tests.support.cuda import launch_parameters, ptx
+from tests.support.cuda import fatbin, launch_parameters, ptx
 
 _INT = ctypes.POINTER(ctypes.c_int)
 _HANDLE = ctypes.POINTER(ctypes.c_void_p)
@@ -87,19 +87,21 @@ class InterpretingDriver:
     Attributes:
       memory: what kernels may touch; each access is checked. None: what the parameters of a launch point to, at the
         sizes that they say.
-      compute_capability: what the device claims to be. No cubin is for it by default, so the PTX is loaded.
+      compute_capability: what the device claims to be.
+      version: what the driver claims to be for: 12040 is CUDA 12.4.
       launches: all launches so far.
       calls: names of the functions called so far.
       fail: the code that a function returns instead of doing anything, by its name.
       interprets: whether kernels are run.
       mutate: a function of PTX and a kernel's name that gives other PTX, for tests of the tests.
-      images: what was loaded: PTX, or the first bytes of a cubin.
+      images: the fat binaries that were loaded.
       counts: how many threads executed each instruction.
       error: what the interpreter raised in a launch; `raise_error` raises it.
     """
 
     memory: ptx.Memory | None = None
     compute_capability: tuple[int, int] = (7, 0)
+    version: int = 12050
     interprets: bool = True
     launches: list[Launch] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
@@ -138,7 +140,7 @@ class InterpretingDriver:
     def _cuInit(self, flags): ...
 
     def _cuDriverGetVersion(self, version):
-        version[0] = 12050
+        version[0] = self.version
 
     def _cuGetErrorName(self, code, text):
         text[0] = b"CUDA_ERROR_OF_TEST"
@@ -165,10 +167,8 @@ class InterpretingDriver:
         value[0] = {75: self.compute_capability[0], 76: self.compute_capability[1]}[attribute]
 
     def _cuModuleLoadDataEx(self, module, image, count, options, values):
-        head = ctypes.string_at(image, 4)
-        # PTX ends with a zero; of a cubin the head is enough to see that it is one.
-        self._modules.append(head if head == b"\x7fELF" else ctypes.string_at(image))
-        self.images.append(self._modules[-1])
+        self.images.append(ctypes.string_at(image, fatbin.size_at(ctypes.string_at(image, 16))))
+        self._modules.append(fatbin.unpack(self.images[-1])["ptx"])
         module[0] = len(self._modules)
 
     def _cuModuleGetFunction(self, function, module, name):

@@ -1,0 +1,97 @@
+#include "bindings/step_cost.h"
+
+#include <pybind11/stl.h>
+
+#include "kernels/cpu/registry.h"
+#include "kernels/step_cost.h"
+
+namespace py = pybind11;
+
+namespace fusemin {
+
+DType DTypeByName(const std::string& name) {
+  constexpr const char* kNames[kNumDTypes] = {"float32", "float64", "float16", "bfloat16"};
+  for (int i = 0; i < kNumDTypes; ++i) {
+    if (name == kNames[i]) return static_cast<DType>(i);
+  }
+  throw py::value_error("dtype must be float32, float64, float16 or bfloat16, it is '" + name + "'");
+}
+
+UserOptions OptionsByName(const std::map<std::string, double>& given) {
+  UserOptions options;
+  const std::pair<const char*, double*> fields[] = {
+      {"loss_scale_factor", &options.loss_scale_factor},
+      {"clipvalue", &options.clipvalue},
+      {"clipnorm", &options.clipnorm},
+      {"global_clipnorm", &options.global_clipnorm},
+      {"weight_decay", &options.weight_decay},
+      {"ema_momentum", &options.ema_momentum},
+      {"ema_starts_at_param", &options.ema_starts_at_param},
+      {"ema_overwrite_frequency", &options.ema_overwrite_frequency},
+      {"gradient_accumulation_steps", &options.gradient_accumulation_steps},
+      {"dynamic_growth_steps", &options.dynamic_growth_steps},
+  };
+  for (const auto& [name, value] : given) {
+    double* found = nullptr;
+    for (const auto& [known, field] : fields) {
+      if (name == known) found = field;
+    }
+    if (found == nullptr) throw py::value_error("there is no option '" + name + "'");
+    *found = value;
+  }
+  return options;
+}
+
+std::vector<Segment> ExampleSegments(const Rule& rule, const std::vector<int64_t>& sizes, const UserOptions& options,
+                                     bool gradient_rows, bool param_rows) {
+  std::vector<Segment> segments(sizes.size());
+  void* const some = reinterpret_cast<void*>(16);
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    Segment& s = segments[i];
+    s.size = sizes[i];
+    s.decays = true;
+    s.gradient = s.param_in = s.param_out = some;
+    for (int k = 0; k < rule.num_slots; ++k) s.slot_in[k] = s.slot_out[k] = some;
+    if (options.ema_momentum != UserOptions::kOff) s.average_in = s.average_out = some;
+    if (options.gradient_accumulation_steps != UserOptions::kOff) s.accumulator_in = s.accumulator_out = some;
+    if (gradient_rows) s.gradient_row = some;
+    if (param_rows) s.param_row = some;
+  }
+  return segments;
+}
+
+namespace {
+
+uint64_t StepBytes(const std::string& rule_name, const std::string& dtype, const std::vector<int64_t>& sizes,
+                   const std::map<std::string, double>& given, bool gradient_rows, bool param_rows) {
+  const Rule* rule = cpu::FindRule(cpu::Isa::kBaseline, rule_name);
+  if (rule == nullptr) throw py::value_error("rule must be one of rules(), it is '" + rule_name + "'");
+  const uint64_t element = kDTypeSize[static_cast<int>(DTypeByName(dtype))];
+  const UserOptions options = OptionsByName(given);
+  uint64_t n = 0;
+  for (const Segment& segment : ExampleSegments(*rule, sizes, options, gradient_rows, param_rows)) {
+    n += ElementsMoved(*rule, options, segment) * element;
+  }
+  return n;
+}
+
+}  // namespace
+
+void BindStepCost(py::module_& m) {
+  m.def("step_bytes", &StepBytes, py::arg("rule"), py::arg("dtype"), py::arg("sizes"),
+        py::arg("options") = std::map<std::string, double>(), py::arg("gradient_rows") = false,
+        py::arg("param_rows") = false,
+        R"(Bytes of tensors that a step reads and writes: counted, not measured.
+
+Args:
+  rule: a key of `rules()`.
+  dtype: float32, float64, float16 or bfloat16.
+  sizes: elements of each tensor.
+  options: what surrounds the rule, by the names that Keras gives it.
+  gradient_rows, param_rows: whether a trace takes them all.
+
+Raises:
+  ValueError: there is no such rule, dtype or option.)");
+}
+
+}  // namespace fusemin
