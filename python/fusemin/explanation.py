@@ -8,7 +8,7 @@ import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
-from fusemin import _core, optimizers
+from fusemin import _core, families
 from fusemin.arguments import check_optimizer
 from fusemin.fused_optimizer import inner_optimizers, is_fused
 from fusemin.variables import as_variable_list, check_variables, unwrap_variable
@@ -115,18 +115,18 @@ def explain(optimizer, variables) -> Explanation:
     check_optimizer(optimizer)
     variables = [unwrap_variable(v) for v in as_variable_list(variables, "variables")]
     check_variables(variables, "variables")
-    reason = optimizers.find_fallback_reason(optimizer, variables)
-    rule = None if reason else optimizers.rule_name(optimizer)
+    reason = families.find_fallback_reason(optimizer, variables)
+    rule = None if reason else families.rule_name(optimizer)
     for inner in inner_optimizers(optimizer) if reason else ():
         if is_fused(inner):
-            inner_reason = optimizers.find_fallback_reason(inner, variables)
+            inner_reason = families.find_fallback_reason(inner, variables)
             reason += f"; its inner {type(inner).__name__}: " + (
-                inner_reason or f"fused, rule '{optimizers.rule_name(inner)}'"
+                inner_reason or f"fused, rule '{families.rule_name(inner)}'"
             )
     groups: dict[tuple[tf.DType, str], list[tf.Variable]] = {}
     for variable in variables:
         groups.setdefault((variable.dtype, variable.device), []).append(variable)
-    options = optimizers.find_family(optimizer).step_options(optimizer) if rule else {}
+    options = families.find_family(optimizer).step_options(optimizer) if rule else {}
     return Explanation(
         optimizer=type(optimizer).__name__,
         rows=tuple(

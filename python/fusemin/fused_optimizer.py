@@ -4,7 +4,7 @@ import logging
 
 import tensorflow as tf
 
-from fusemin import optimizers
+from fusemin import families
 from fusemin.arguments import check_optimizer
 from fusemin.own_step import OwnStep
 
@@ -88,7 +88,7 @@ class _FusedCompatV1(_Fused):
     def apply_gradients(self, grads_and_vars, global_step=None, name=None, skip_gradients_aggregation=False):
         grads_and_vars = list(grads_and_vars)
         if not self._take_pairs(grads_and_vars):
-            optimizers.check_gradients(self, [g for g, _ in grads_and_vars], [v for _, v in grads_and_vars])
+            families.check_gradients(self, [g for g, _ in grads_and_vars], [v for _, v in grads_and_vars])
             return super().apply_gradients(grads_and_vars, global_step, name, skip_gradients_aggregation)
         if global_step is not None:
             return global_step.assign_add(1, read_value=False)
@@ -118,7 +118,7 @@ def inner_optimizers(optimizer) -> list:
     inner = getattr(optimizer, "inner_optimizer", None)
     if inner is not None:
         return [inner]
-    family = optimizers.find_family(optimizer)
+    family = families.find_family(optimizer)
     is_multi = family is not None and family.library_class(optimizer).__name__ == "MultiOptimizer"
     return list(optimizer.optimizers) if is_multi else []
 
@@ -180,8 +180,8 @@ def fuse(optimizer):
         return optimizer
     for inner in inner_optimizers(optimizer):
         fuse(inner)
-    reason = optimizers.find_fallback_reason(optimizer, [])
-    family = optimizers.find_family(optimizer)
+    reason = families.find_fallback_reason(optimizer, [])
+    family = families.find_family(optimizer)
     if family is None or family.adapter(optimizer) is None or family.overridden(optimizer):
         _LOGGER.debug("%s is left as it is: %s", type(optimizer).__name__, reason)
         return optimizer

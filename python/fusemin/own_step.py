@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from fusemin import families, graphs
 from fusemin import gradients as of_gradients
-from fusemin import graphs, optimizers
 from fusemin.constraints import constrain
 from fusemin.fused_step import fused_step
 from fusemin.variables import unwrap_variable
@@ -24,7 +24,7 @@ QUIET_STEPS = 8
 
 def _find_reason(optimizer, gradients: Sequence, variables: Sequence, unwrapped: list[tf.Variable]) -> str | None:
     """Why the op cannot take a step of this optimizer with these gradients of these variables, or None."""
-    reason = optimizers.find_fallback_reason(optimizer, unwrapped)
+    reason = families.find_fallback_reason(optimizer, unwrapped)
     for gradient, variable in zip(gradients, unwrapped, strict=True):
         reason = reason or of_gradients.find_gradient_reason(gradient, variable)
     if reason is not None:
@@ -32,7 +32,7 @@ def _find_reason(optimizer, gradients: Sequence, variables: Sequence, unwrapped:
     if len(set(map(id, unwrapped))) < len(unwrapped):
         return "a variable stands twice"
     sparse = [v for g, v in zip(gradients, variables, strict=True) if of_gradients.is_sparse(g)]
-    return optimizers.find_sparse_reason(optimizer, sparse)
+    return families.find_sparse_reason(optimizer, sparse)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ class _EagerFunction:
             # By Python, as stock does it. Bound anew, since what is bound refers to the optimizer: kept here, it would
             # be a cycle, and slots as large as the model would wait for the garbage collector. Hyperparameters are the
             # same for all variables, so one is enough.
-            hyperparameters = optimizers.bind(optimizer, variables[:1]).hyperparameters
+            hyperparameters = families.bind(optimizer, variables[:1]).hyperparameters
             values = [tf.convert_to_tensor(hyperparameters[name](dtype)) for name, dtype in self.computed]
         graphs.call(self.function, [*of_gradients.flatten(gradients), *values])
 
@@ -69,7 +69,7 @@ def _trace(optimizer, variables: list[tf.Variable], kinds: tuple, forget: Callab
       kinds: of the gradients, see `fusemin.gradients.kinds`.
       forget: called with a weak reference when one of the variables is gone.
     """
-    update = optimizers.bind(optimizer, variables)
+    update = families.bind(optimizer, variables)
     dtypes = list(dict.fromkeys(v.dtype for v in variables))
     names = [name for name, value in update.hyperparameters.items() if callable(value)]
     computed = [(name, dtype) for name in names for dtype in dtypes]
@@ -155,7 +155,7 @@ class OwnStep:
             return "the graph is one of TensorFlow 1, where a session runs what `apply_gradients` returns"
         reason = _build(optimizer, variables, unwrapped)
         if reason is None:
-            fused_step(optimizers.bind(optimizer, unwrapped), gradients, loss=None)
+            fused_step(families.bind(optimizer, unwrapped), gradients, loss=None)
             self._log_fused(optimizer, unwrapped)
         return reason
 
@@ -179,7 +179,7 @@ class OwnStep:
         return None
 
     def _log_fused(self, optimizer, variables):
-        self._log(f"rule '{optimizers.rule_name(optimizer)}' updates {len(variables)} variables in one op")
+        self._log(f"rule '{families.rule_name(optimizer)}' updates {len(variables)} variables in one op")
 
     def _note_changes(self, optimizer) -> None:
         """Drops the traced steps if the optimizer is not as it was."""
@@ -217,11 +217,11 @@ class _Forget:
 def _build(optimizer, variables, unwrapped) -> str | None:
     """Has the optimizer create its slots, as at the first step of its own. Returns a reason if it refuses."""
     try:
-        optimizers.find_family(optimizer).check_variables(optimizer, unwrapped)
+        families.find_family(optimizer).check_variables(optimizer, unwrapped)
     except ValueError as error:  # The optimizer has an error of its own for this.
         return str(error)
-    optimizers.build(optimizer, list(variables))
-    return optimizers.find_placement_reason(optimizers.bind(optimizer, unwrapped))
+    families.build(optimizer, list(variables))
+    return families.find_placement_reason(families.bind(optimizer, unwrapped))
 
 
 def _orders_side_effects(graph) -> bool:
@@ -238,7 +238,7 @@ def _attributes(optimizer) -> dict:
     legacy optimizers."""
     held = vars(optimizer)
     attributes = {name: value for name, value in held.items() if not isinstance(value, OwnStep)}
-    inner = optimizers.find_family(optimizer).inner(optimizer)
+    inner = families.find_family(optimizer).inner(optimizer)
     nested = (("inner", vars(inner) if inner is not optimizer else {}), ("_hyper", held.get("_hyper", {})))
     for kind, values in nested:
         attributes.update({(kind, name): v for name, v in values.items() if not isinstance(v, OwnStep)})

@@ -4,7 +4,7 @@ import logging
 
 import tensorflow as tf
 
-from fusemin import graphs, optimizers
+from fusemin import families, graphs
 from fusemin.constraints import constrain, constraint
 from fusemin.differentiation import differentiator
 from fusemin.fused_step import TraceSource, fused_step
@@ -68,8 +68,8 @@ class VariableStep:
         self.gradients = [tf.TensorSpec(s, g.dtype) for s, g in zip(shapes, gradients, strict=True)]
         reason = self._fallback_reason(optimizer, gradients)
         if reason is None:
-            update = optimizers.bind(optimizer, self._unwrapped())
-            reason = optimizers.find_placement_reason(update)
+            update = families.bind(optimizer, self._unwrapped())
+            reason = families.find_placement_reason(update)
         if reason is None:
             self.update = update
             _LOGGER.debug("rule '%s' updates %d variables in one op", self.update.rule, len(self.variables))
@@ -138,10 +138,10 @@ class VariableStep:
         """Why the step is left to the optimizer, or None."""
         if not self.variables:
             return "there is no variable to update"
-        reason = optimizers.find_fallback_reason(optimizer, self._unwrapped())
+        reason = families.find_fallback_reason(optimizer, self._unwrapped())
         if reason is None:
             sparse = [v for g, v in zip(gradients, self.variables, strict=True) if is_sparse(g)]
-            reason = optimizers.find_sparse_reason(optimizer, sparse)
+            reason = families.find_sparse_reason(optimizer, sparse)
         if reason is None:
             pairs = zip(gradients, self._unwrapped(), strict=True)
             reason = next(filter(None, (find_gradient_reason(g, v) for g, v in pairs)), None)
@@ -152,9 +152,9 @@ def _applier(optimizer, variables):
     """The optimizer's own update, as a function of the gradients."""
 
     def apply(gradients):
-        optimizers.check_gradients(optimizer, gradients, variables)
+        families.check_gradients(optimizer, gradients, variables)
         # Without a variable some families raise an error, and none does anything.
-        if variables or optimizers.find_family(optimizer) is None:
+        if variables or families.find_family(optimizer) is None:
             optimizer.apply_gradients(list(zip(gradients, variables, strict=True)))
         return ()
 

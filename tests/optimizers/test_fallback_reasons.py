@@ -6,8 +6,8 @@ import tensorflow as tf
 import tf_keras
 from tensorflow.python.ops import resource_variable_ops
 
-from fusemin import optimizers
-from fusemin.optimizers import registry
+from fusemin import families
+from fusemin.families import registry
 
 
 def _variables(n):
@@ -17,8 +17,8 @@ def _variables(n):
 def test_nadam_of_tf_keras_with_several_variables():
     """In a graph stock multiplies its momentum product once for each of them."""
     optimizer = tf_keras.optimizers.Nadam()
-    assert optimizers.find_fallback_reason(optimizer, _variables(1)) is None
-    assert "once for each variable" in optimizers.find_fallback_reason(optimizer, _variables(2))
+    assert families.find_fallback_reason(optimizer, _variables(1)) is None
+    assert "once for each variable" in families.find_fallback_reason(optimizer, _variables(2))
 
 
 def test_nadam_of_tf_keras_still_is_as_the_fallback_says():
@@ -36,7 +36,7 @@ def test_nadam_of_tf_keras_still_is_as_the_fallback_says():
 def test_nadam_of_several_dtypes(make):
     """Stock rounds the momentum product to one of them, before or after the variables of another use it."""
     variables = [tf.Variable(1.0), tf.Variable(1.0, dtype=tf.float64)]
-    assert "one dtype" in optimizers.find_fallback_reason(make(), variables)
+    assert "one dtype" in families.find_fallback_reason(make(), variables)
 
 
 @pytest.mark.parametrize("module", [keras.optimizers, tf_keras.optimizers], ids=["keras", "tf_keras"])
@@ -45,7 +45,7 @@ def test_a_subclass_that_overrides_the_update(module):
         def update_step(self, *args, **kwargs):
             super().update_step(*args, **kwargs)
 
-    assert "Mine.update_step overrides" in optimizers.find_fallback_reason(Mine(), _variables(1))
+    assert "Mine.update_step overrides" in families.find_fallback_reason(Mine(), _variables(1))
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_subclass_that_overrides_the_update(module):
 )
 def test_optimizers_without_a_rule(make):
     optimizer = make()
-    assert optimizers.find_fallback_reason(optimizer, _variables(1)).endswith(
+    assert families.find_fallback_reason(optimizer, _variables(1)).endswith(
         f"{type(optimizer).__name__} has no fused rule"
     )
 
@@ -74,8 +74,8 @@ def test_a_gpu_without_cuda_kernels(monkeypatch):
     on_gpu, on_cpu = OnGpu(1.0, name="v"), _variables(1)
     optimizer = keras.optimizers.Adam()
     monkeypatch.setattr(registry, "HAS_CUDA_KERNELS", True)
-    assert optimizers.find_fallback_reason(optimizer, [on_gpu]) is None
+    assert families.find_fallback_reason(optimizer, [on_gpu]) is None
     monkeypatch.setattr(registry, "HAS_CUDA_KERNELS", False)
-    assert optimizers.find_fallback_reason(optimizer, on_cpu) is None
-    reason = optimizers.find_fallback_reason(optimizer, [*on_cpu, on_gpu])
+    assert families.find_fallback_reason(optimizer, on_cpu) is None
+    reason = families.find_fallback_reason(optimizer, [*on_cpu, on_gpu])
     assert reason == "variable 'v:0' is on a GPU, and this build of fusemin has no CUDA kernels"

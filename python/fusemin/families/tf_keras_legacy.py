@@ -3,10 +3,10 @@
 import tensorflow as tf
 
 from fusemin.constraints import constraint
-from fusemin.optimizers.clipping import CLIPPING, clipping_options
-from fusemin.optimizers.family import Adapter, Family, SparseUpdate, Surroundings
-from fusemin.optimizers.keras_adapters import NADAM_DECAY, one_dtype, rmsprop_rule
-from fusemin.optimizers.numbers import through_float32
+from fusemin.families.clipping import CLIPPING, clipping_options
+from fusemin.families.family import Adapter, Family, SparseUpdate, Surroundings
+from fusemin.families.keras_adapters import NADAM_DECAY, one_dtype, rmsprop_rule
+from fusemin.families.numbers import through_float32
 
 
 def _hyper(optimizer, name):

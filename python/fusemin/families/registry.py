@@ -8,12 +8,12 @@ from tensorflow.python.ops import resource_variable_ops
 from fusemin import graphs
 from fusemin._build import HAS_CUDA_KERNELS, RULES
 from fusemin.compilation import in_xla
-from fusemin.optimizers.compat_v1 import CompatV1
-from fusemin.optimizers.family import Adapter, Family, FusedUpdate
-from fusemin.optimizers.keras3 import Keras3
-from fusemin.optimizers.numbers import as_hyperparameter
-from fusemin.optimizers.tf_keras import TfKeras
-from fusemin.optimizers.tf_keras_legacy import TfKerasLegacy
+from fusemin.families.compat_v1 import CompatV1
+from fusemin.families.family import Adapter, Family, FusedUpdate
+from fusemin.families.keras3 import Keras3
+from fusemin.families.numbers import as_hyperparameter
+from fusemin.families.tf_keras import TfKeras
+from fusemin.families.tf_keras_legacy import TfKerasLegacy
 from fusemin.stock_ops import is_stock
 
 # The legacy modules lie inside those of tf_keras, so they come first.

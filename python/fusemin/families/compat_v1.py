@@ -6,9 +6,9 @@ import numpy as np
 import tensorflow as tf
 
 from fusemin.constraints import constraint
-from fusemin.optimizers.family import Adapter, Family, SparseUpdate, Surroundings
-from fusemin.optimizers.keras_adapters import rmsprop_rule
-from fusemin.optimizers.numbers import through_float32
+from fusemin.families.family import Adapter, Family, SparseUpdate, Surroundings
+from fusemin.families.keras_adapters import rmsprop_rule
+from fusemin.families.numbers import through_float32
 
 
 def _hyper(optimizer, name):

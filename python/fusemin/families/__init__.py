@@ -1,7 +1,7 @@
 """Optimizers that the fused op can stand in for, one module for each family."""
 
-from fusemin.optimizers.family import FusedUpdate
-from fusemin.optimizers.registry import (
+from fusemin.families.family import FusedUpdate
+from fusemin.families.registry import (
     bind,
     build,
     check_gradients,

@@ -4,10 +4,10 @@ import dataclasses
 
 import tensorflow as tf
 
-from fusemin.optimizers.clipping import clipping_options
-from fusemin.optimizers.family import Adapter, Family, SparseUpdate, Surroundings
-from fusemin.optimizers.keras_adapters import ADADELTA, ALIKE, lion, momentum_rule, nadam
-from fusemin.optimizers.numbers import through_float32
+from fusemin.families.clipping import clipping_options
+from fusemin.families.family import Adapter, Family, SparseUpdate, Surroundings
+from fusemin.families.keras_adapters import ADADELTA, ALIKE, lion, momentum_rule, nadam
+from fusemin.families.numbers import through_float32
 
 
 def _nadam_unsupported(optimizer, variables):
