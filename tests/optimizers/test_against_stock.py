@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from fusemin import families
+from fusemin.plan import plan
 from tests.support.optimizer_table import ROWS, STOCK_LIMITS
 from tests.support.side_by_side import FUSED, STOCK, Runs, draw, largest_difference, run
 
@@ -94,8 +95,8 @@ def test_slots_begin_as_stock_begins_them(row):
         if by_stock:
             trace(optimizer, variables)
         else:
-            families.bind(optimizer, variables)
-        update = families.bind(optimizer, variables)
+            plan(optimizer, variables).bind()
+        update = plan(optimizer, variables).bind()
         state = optimizer.variables
         state = state() if callable(state) else state
         values.append(
