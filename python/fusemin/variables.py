@@ -23,12 +23,11 @@ def as_variable_list(variables, name="trainable_variables") -> list:
     """
     if tf.is_tensor(variables) or find_variable(variables) is not None or _compat.is_composite(variables):
         raise TypeError(f"`{name}` must be a list, it is {variables!r}. Put it into one: [x].")
-    if hasattr(variables, "trainable_variables"):
-        raise TypeError(f"`{name}` must be a list of variables, it is {variables!r}. Pass its trainable_variables.")
     try:
         items = tf.nest.flatten(variables) if isinstance(variables, dict) else list(variables)
     except TypeError:
-        raise TypeError(f"`{name}` must be a list of variables, it is {variables!r}") from None
+        hint = ". Pass its trainable_variables." if hasattr(variables, "trainable_variables") else ""
+        raise TypeError(f"`{name}` must be a list of variables, it is {variables!r}{hint}") from None
     found = {}
     for leaf in tf.nest.flatten(items):
         for variable in _variables_of(leaf) or [leaf]:

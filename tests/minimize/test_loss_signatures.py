@@ -16,6 +16,7 @@ import tf_keras
 
 import fusemin
 from tests.support.minimize_runs import assert_same, quadratic
+from tests.support.own_optimizers import PureDescent
 
 RTOL = 1e-6
 NUM_STEPS = 3
@@ -136,14 +137,6 @@ def test_as_in_tfp(case, seed):
         return [minimize(LOSSES[case](model), NUM_STEPS, tf_keras.optimizers.SGD(0.125), seed=seed), model.x]
 
     assert_same(run(fusemin.minimize), run(tfp.math.minimize), RTOL)
-
-
-class PureDescent:
-    def init(self, parameters):
-        return ()
-
-    def update(self, grads, state, parameters):
-        return tf.nest.map_structure(lambda g: -0.125 * g, grads), state
 
 
 def plain(x):

@@ -13,16 +13,9 @@ import tf_keras
 
 import fusemin
 from tests.support.minimize_runs import run_program
+from tests.support.own_optimizers import PureDescent
 
 NUM_STEPS = 3
-
-
-class PureDescent:
-    def init(self, parameters):
-        return ()
-
-    def update(self, grads, state, parameters):
-        return tf.nest.map_structure(lambda g: -0.125 * g, grads), state
 
 
 class GradientTransformation:

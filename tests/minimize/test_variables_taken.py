@@ -14,6 +14,7 @@ from tensorflow.python.util import object_identity
 
 import fusemin
 from tests.support.minimize_runs import assert_same
+from tests.support.own_optimizers import PureDescent
 
 RTOL = 1e-6
 NUM_STEPS = 3
@@ -359,14 +360,6 @@ def test_losses_in_a_list_as_in_tfp(case, jit_compile, criterion):
         return [module.minimize(lambda: LOSSES[case](x), NUM_STEPS, optimizer, **options(module)), x]
 
     assert_same(run(fusemin), run(tfp.math), RTOL)
-
-
-class PureDescent:
-    def init(self, parameters):
-        return ()
-
-    def update(self, grads, state, parameters):
-        return tf.nest.map_structure(lambda g: -0.125 * g, grads), state
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
