@@ -86,13 +86,13 @@ def update_only(make, fused, shapes, num_steps):
     """A function that takes the steps with given gradients, and a variable that they move."""
     import tensorflow as tf
 
-    from fusemin import optimizers
     from fusemin.fused_step import fused_step
+    from fusemin.plan import plan
 
     variables = _variables(shapes)
     optimizer = _built(make, variables)
     gradients = [tf.fill(x.shape, 0.5 + i % 3) for i, x in enumerate(variables)]
-    update = optimizers.bind(optimizer, variables) if fused else None
+    update = plan(optimizer, variables).bind() if fused else None
 
     def body():
         if fused:

@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from fusemin.optimizers.support_table import support_table
+from fusemin.families.support_table import support_table
 
 README = (pathlib.Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_table_is_that_of_the_registry():
     table = re.search(r"<!-- support table -->\n(.*?)\n<!-- end -->", README, re.DOTALL)[1]
-    assert table == support_table(), "run `python -m fusemin.optimizers.support_table` and paste what it prints"
+    assert table == support_table(), "run `python -m fusemin.families.support_table` and paste what it prints"
 
 
 def test_the_example_runs(tmp_path):

@@ -12,6 +12,8 @@ import types
 import numpy as np
 import tensorflow as tf
 
+from fusemin.families import find_variable
+
 
 def check_num_steps(num_steps):
     """`num_steps` as a Python int where its value is known, else as an int32 scalar tensor.
@@ -20,7 +22,7 @@ def check_num_steps(num_steps):
       TypeError: it is not a whole number.
       ValueError: it is negative.
     """
-    if isinstance(num_steps, tf.Variable) or isinstance(getattr(num_steps, "value", None), tf.Variable):
+    if find_variable(num_steps) is not None:
         num_steps = tf.convert_to_tensor(num_steps)
     if not tf.is_tensor(num_steps):
         is_number = isinstance(num_steps, numbers.Integral | float | np.floating | np.ndarray)

@@ -5,9 +5,8 @@ import re
 from pathlib import Path
 
 import tensorflow as tf
-from tensorflow.python.ops import control_flow_util
 
-from fusemin import graphs
+from fusemin import _compat, graphs
 from fusemin.arguments import as_flag
 
 # What `jit_compile` may be beside a bool.
@@ -16,7 +15,8 @@ LOSS = "loss"
 
 def in_xla() -> bool:
     """Whether what is traced now will be compiled by XLA."""
-    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+    # What runs eagerly is not traced.
+    return not tf.executing_eagerly() and _compat.is_in_xla_context(tf.compat.v1.get_default_graph())
 
 
 def can_compile_loop() -> bool:

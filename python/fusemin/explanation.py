@@ -8,9 +8,11 @@ import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
-from fusemin import _core, optimizers
+from fusemin import _core
 from fusemin.arguments import check_optimizer
-from fusemin.fused_optimizer import inner_optimizers, is_fused
+from fusemin.families import inner_optimizers
+from fusemin.fused_optimizer import is_fused
+from fusemin.plan import Stock, plan
 from fusemin.variables import as_variable_list, check_variables, unwrap_variable
 
 
@@ -113,24 +115,23 @@ def explain(optimizer, variables) -> Explanation:
     'keras Adafactor has no fused rule'
     """
     check_optimizer(optimizer)
-    variables = [unwrap_variable(v) for v in as_variable_list(variables, "variables")]
-    check_variables(variables, "variables")
-    reason = optimizers.find_fallback_reason(optimizer, variables)
-    rule = None if reason else optimizers.rule_name(optimizer)
+    variables = as_variable_list(variables, "variables")
+    unwrapped = [unwrap_variable(v, "variables") for v in variables]
+    check_variables(unwrapped, "variables")
+    planned = plan(optimizer, variables)
+    reason = planned.reason
     for inner in inner_optimizers(optimizer) if reason else ():
         if is_fused(inner):
-            inner_reason = optimizers.find_fallback_reason(inner, variables)
-            reason += f"; its inner {type(inner).__name__}: " + (
-                inner_reason or f"fused, rule '{optimizers.rule_name(inner)}'"
-            )
+            of_inner = plan(inner, variables)
+            reason += f"; its inner {type(inner).__name__}: " + (of_inner.reason or f"fused, rule '{of_inner.rule}'")
     groups: dict[tuple[tf.DType, str], list[tf.Variable]] = {}
-    for variable in variables:
+    for variable in unwrapped:
         groups.setdefault((variable.dtype, variable.device), []).append(variable)
-    options = optimizers.find_family(optimizer).step_options(optimizer) if rule else {}
+    options = {} if isinstance(planned, Stock) else planned.options
     return Explanation(
         optimizer=type(optimizer).__name__,
         rows=tuple(
-            _row(group, dtype.name, device.rsplit("/device:", 1)[-1], rule, reason, options)
+            _row(group, dtype.name, device.rsplit("/device:", 1)[-1], planned.rule, reason, options)
             for (dtype, device), group in groups.items()
         ),
     )

@@ -1,126 +1,58 @@
-"""`fuse`: an optimizer whose own step is the fused op, for loops that are not `minimize`."""
+"""`fuse`: an optimizer that takes fused steps, for loops that are not `minimize`."""
 
 import logging
 
-import tensorflow as tf
-
-from fusemin import optimizers
 from fusemin.arguments import check_optimizer
-from fusemin.own_step import OwnStep
+from fusemin.families import STEPS_ATTRIBUTE, find_family, inner_optimizers
+from fusemin.plan import find_class_reason
+from fusemin.traced_steps import TracedSteps
 
 _LOGGER = logging.getLogger("fusemin")
 
-# Where an optimizer holds its OwnStep.
-_ATTRIBUTE = "_fusemin_own_step"
-
 
 class _Fused:
-    """Put before the class of an optimizer, so that the one method that makes up its step tries the op first.
+    """Comes after the mixin of its family and before the class of an optimizer, whose method then tries the op first.
 
     An instance is given such a class, and not an attribute that hides the method: a method knows its optimizer without
     a cycle, which would leave slots as large as the model to the garbage collector, and is right in a copy too.
     """
 
-    def _take(self, gradients, variables, reason=None) -> bool:
+    def _take_fused(self, gradients, variables) -> bool:
+        """Takes a fused step, if it can. Returns whether it did; if not, nothing was changed."""
         held = vars(self)
-        own_step = held.get(_ATTRIBUTE)
-        if own_step is None:
+        steps = held.get(STEPS_ATTRIBUTE)
+        if steps is None:
             # Past `__setattr__`, by which Keras tracks what a checkpoint holds.
-            own_step = held.setdefault(_ATTRIBUTE, OwnStep())
-        return own_step.take(self, gradients, variables, reason)
+            steps = held.setdefault(STEPS_ATTRIBUTE, TracedSteps())
+        return steps.take(self, gradients, variables)
 
-    def _take_pairs(self, grads_and_vars: list) -> bool:
+    def _take_fused_pairs(self, grads_and_vars: list) -> bool:
+        """`_take_fused`, of pairs."""
         if not grads_and_vars:
             return False
         gradients, variables = zip(*grads_and_vars, strict=True)
-        return self._take(gradients, variables)
+        return self._take_fused(gradients, variables)
 
     def __reduce_ex__(self, protocol):
         # A copy or a pickle is of the optimizer as it was before `fuse`, so it loads without fusemin.
         stock = object.__new__(self.__class__)
-        vars(stock).update({name: value for name, value in vars(self).items() if name != _ATTRIBUTE})
+        vars(stock).update({name: value for name, value in vars(self).items() if name != STEPS_ATTRIBUTE})
         return stock.__reduce_ex__(protocol)
 
 
-class _FusedKeras3(_Fused):
-    # `apply_gradients` and LossScaleOptimizer call this.
-    def apply(self, grads, trainable_variables=None):
-        if trainable_variables is not None:
-            trainable_variables = list(trainable_variables)
-        variables = self._trainable_variables if trainable_variables is None else trainable_variables
-        if len(grads) == 0 or len(grads) != len(variables) or not self._take(grads, variables, self._reason(variables)):
-            super().apply(grads, trainable_variables)
-
-    def _reason(self, variables) -> str | None:
-        """Why the step is Keras' own, of what only Keras knows."""
-        from keras.src import backend
-
-        if backend.in_stateless_scope():
-            return "a keras.StatelessScope is open, where nothing may be written to variables"
-        if any(self._overwrite_variable_with_gradient(v) for v in variables):
-            return "there is a variable of float8 training, whose gradient is its new value"
-        return None
-
-
-class _FusedTfKeras(_Fused):
-    def apply_gradients(self, grads_and_vars, name=None, skip_gradients_aggregation=False, **kwargs):
-        grads_and_vars = list(grads_and_vars)
-        if self._take_pairs(grads_and_vars):
-            return self.iterations
-        return super().apply_gradients(grads_and_vars, name, skip_gradients_aggregation, **kwargs)
-
-
-class _FusedTfKerasLegacy(_Fused):
-    def apply_gradients(self, grads_and_vars, name=None, experimental_aggregate_gradients=True):
-        grads_and_vars = list(grads_and_vars)
-        if self._take_pairs(grads_and_vars):
-            return self.iterations if tf.executing_eagerly() else tf.no_op()
-        return super().apply_gradients(grads_and_vars, name, experimental_aggregate_gradients)
-
-    def __deepcopy__(self, memo):
-        # That of the legacy optimizers does not reduce.
-        copied = super().__deepcopy__(memo)
-        vars(copied).pop(_ATTRIBUTE, None)
-        return copied
-
-
-class _FusedCompatV1(_Fused):
-    def apply_gradients(self, grads_and_vars, global_step=None, name=None, skip_gradients_aggregation=False):
-        grads_and_vars = list(grads_and_vars)
-        if not self._take_pairs(grads_and_vars):
-            optimizers.check_gradients(self, [g for g, _ in grads_and_vars], [v for _, v in grads_and_vars])
-            return super().apply_gradients(grads_and_vars, global_step, name, skip_gradients_aggregation)
-        if global_step is not None:
-            return global_step.assign_add(1, read_value=False)
-        return None if tf.executing_eagerly() else tf.no_op()
-
-
-_FUSED = {
-    "keras": _FusedKeras3,
-    "tf_keras": _FusedTfKeras,
-    "tf_keras legacy": _FusedTfKerasLegacy,
-    "tf.compat.v1.train": _FusedCompatV1,
-}
-
-
 def _fused_class(stock: type, mixin: type) -> type:
-    """The class of fused instances of a class: its subclass, which by all that shows is the class itself."""
+    """The class of fused instances of a class: its subclass, which by all that shows is the class itself.
+
+    Args:
+      stock: the class.
+      mixin: of its family.
+    """
     for known in type.__subclasses__(stock):
         if mixin in known.__bases__:
             return known
     disguise = {name: getattr(stock, name) for name in ("__module__", "__qualname__", "__doc__")}
     # Keras finds the name to save an optimizer under by its `__class__`.
-    return type(stock)(stock.__name__, (mixin, stock), {**disguise, "__class__": property(lambda self: stock)})
-
-
-def inner_optimizers(optimizer) -> list:
-    """The optimizers that a LossScaleOptimizer or a MultiOptimizer of Keras leaves its steps to."""
-    inner = getattr(optimizer, "inner_optimizer", None)
-    if inner is not None:
-        return [inner]
-    family = optimizers.find_family(optimizer)
-    is_multi = family is not None and family.library_class(optimizer).__name__ == "MultiOptimizer"
-    return list(optimizer.optimizers) if is_multi else []
+    return type(stock)(stock.__name__, (mixin, _Fused, stock), {**disguise, "__class__": property(lambda self: stock)})
 
 
 def is_fused(optimizer) -> bool:
@@ -129,7 +61,7 @@ def is_fused(optimizer) -> bool:
 
 
 def fuse(optimizer):
-    """Makes an optimizer take its own steps by the fused op, for loops that are not `minimize`.
+    """Makes an optimizer take fused steps, for loops that are not `minimize`.
 
     For `model.compile(optimizer=fusemin.fuse(optimizer))` and `model.fit`, and for loops of your own with
     `tf.GradientTape`, eager or in a `tf.function`. The optimizer is changed in place: only its step, `apply` of
@@ -180,12 +112,11 @@ def fuse(optimizer):
         return optimizer
     for inner in inner_optimizers(optimizer):
         fuse(inner)
-    reason = optimizers.find_fallback_reason(optimizer, [])
-    family = optimizers.find_family(optimizer)
-    if family is None or family.adapter(optimizer) is None or family.overridden(optimizer):
+    reason = find_class_reason(optimizer)
+    if reason is not None:
         _LOGGER.debug("%s is left as it is: %s", type(optimizer).__name__, reason)
         return optimizer
-    fused = _fused_class(type(optimizer), _FUSED[family.name])
+    fused = _fused_class(type(optimizer), find_family(optimizer).mixin)
     # Past `__setattr__`: some optimizers have their own.
     object.__setattr__(optimizer, "__class__", fused)
     return optimizer

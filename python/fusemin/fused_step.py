@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from fusemin import _build
 from fusemin.compilation import in_xla
+from fusemin.families import FusedUpdate
 from fusemin.gradients import is_sparse
-from fusemin.optimizers import FusedUpdate
 
 # Where among the hyperparameters the op takes the count of iterations as a value.
 _COUNT_POSITION = -1

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from fusemin.compilation import in_xla
-
 INDEX_DTYPES = (tf.int32, tf.int64)
 
 
@@ -13,8 +11,8 @@ def is_sparse(gradient) -> bool:
     return isinstance(gradient, tf.IndexedSlices)
 
 
-def find_gradient_reason(gradient, variable: tf.Variable) -> str | None:
-    """Why the op cannot take this gradient of this variable, or None."""
+def find_gradient_reason(gradient, variable: tf.Variable, xla: bool) -> str | None:
+    """Why the op cannot take this gradient of this variable, where XLA compiles the step or not; or None."""
     of = f"the gradient of '{variable.name}'"
     if gradient is None:
         return f"{of} is None"
@@ -35,7 +33,7 @@ def find_gradient_reason(gradient, variable: tf.Variable) -> str | None:
         return f"{of} has slices of shape {gradient.values.shape}, not of {variable.shape}"
     if "GPU" in variable.device:
         return f"{of} is sparse, and '{variable.name}' is on a GPU"
-    if in_xla():
+    if xla:
         return f"{of} is sparse, and XLA compiles the step"
     return None
 
@@ -51,7 +49,7 @@ def kinds(gradients: Sequence) -> tuple[tf.DType | None, ...]:
 
 
 def specs(variables: Sequence[tf.Variable], kinds: Sequence[tf.DType | None]) -> list[tf.TensorSpec]:
-    """Of what `flatten` gives for gradients of these kinds."""
+    """TensorSpecs of the tensors that `flatten` returns for gradients of these kinds."""
     result = []
     for variable, kind in zip(variables, kinds, strict=True):
         if kind is None:

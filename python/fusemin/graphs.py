@@ -1,8 +1,8 @@
 """Functions traced for one purpose, and the memory of their graphs."""
 
 import tensorflow as tf
-from tensorflow.python.eager import record
-from tensorflow.python.framework import func_graph
+
+from fusemin import _compat
 
 
 def trace(function, *specs, jit_compile=None):
@@ -38,7 +38,7 @@ def _has_effects(op: tf.Operation) -> bool:
     attributes = op.node_def.attr.values()
     names = [a.func.name for a in attributes if a.HasField("func")]
     names += [f.name for a in attributes for f in a.list.func]
-    functions = [op.graph._get_function(name) for name in names]
+    functions = [_compat.function_of_graph(op.graph, name) for name in names]
     return any(f is None or has_effects(f.graph.get_operations()) for f in functions)
 
 
@@ -59,25 +59,17 @@ def trial(function, *specs):
     Returns:
       The TensorSpecs of what it returned, a nested structure of tensors.
     """
-    graph = func_graph.FuncGraph("trial")
+    graph = _compat.new_graph("trial")
     with graph.as_default():
         symbolic = tf.nest.map_structure(lambda s: tf.compat.v1.placeholder(s.dtype, s.shape), specs)
         returned = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), function(*symbolic))
-    func_graph.dismantle_func_graph(graph)
+    _compat.dismantle(graph)
     return returned
-
-
-def call(concrete_function, tensors) -> None:
-    """Calls a function of flat tensors that returns nothing, eagerly, in the context at hand.
-
-    Calling the function object would first match each argument with the signature: 1 ms for 100 tensors, of 1.3.
-    """
-    concrete_function._call_flat(tensors, concrete_function.captured_inputs)
 
 
 def is_recorded() -> bool:
     """Whether a tape or a forward accumulator may record what is called now, and need its graphs later."""
-    return record.could_possibly_record()
+    return _compat.is_recorded()
 
 
 def release(concrete_function) -> None:
@@ -86,4 +78,4 @@ def release(concrete_function) -> None:
     A graph and its ops refer to each other in cycles. Left to the garbage collector, which runs seldom once the process
     has many objects, dozens of dead graphs pile up: 30 MB and more in a loop of eager `minimize` calls.
     """
-    func_graph.dismantle_func_graph(concrete_function.graph)
+    _compat.dismantle(concrete_function.graph)

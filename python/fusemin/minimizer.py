@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from fusemin import graphs, optimizers, seeds
+from fusemin import families, graphs, seeds
 from fusemin.arguments import (
     as_flag,
     as_scope_name,
@@ -120,7 +120,7 @@ class Minimizer:
     def _run(self, num_steps, seed, once=False):
         program = self._program
         num_steps = check_num_steps(num_steps)
-        check_strategy(optimizer_is_known=optimizers.find_family(program.optimizer) is not None)
+        check_strategy(optimizer_is_known=families.find_family(program.optimizer) is not None)
         compiles_loop = program.compiles_loop and can_compile_loop()
         if program.compiles_loop and tf.is_tensor(num_steps):
             raise ValueError("`num_steps` must be known when the function is traced if `jit_compile` is True")

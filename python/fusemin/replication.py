@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from fusemin import _compat
+
 
 def check_strategy(optimizer_is_known: bool) -> None:
     """Raises a NotImplementedError where a known optimizer would be called under a `tf.distribute` strategy that its
@@ -31,8 +33,7 @@ def check_no_copies(variables: list[tf.Variable]) -> None:
         # A strategy's variable has `values`; what a tape sees is one of them, which refers to it weakly.
         container = variable
         if not isinstance(variable, tf.distribute.DistributedValues):
-            reference = getattr(getattr(variable, "handle", None), "_distributed_container", None)
-            container = reference() if reference is not None else None
+            container = _compat.variable_of_strategy(variable)
         copies = getattr(container, "values", ())
         if len(copies) > 1:
             raise NotImplementedError(

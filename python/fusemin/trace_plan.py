@@ -5,13 +5,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from fusemin import _build
+from fusemin import _build, _compat
 from fusemin.fused_step import TraceSource
 from fusemin.stock_ops import is_stock
-
-
-def _is_composite(leaf) -> bool:
-    return isinstance(leaf, tf.__internal__.CompositeTensor) and not isinstance(leaf, tf.Variable)
 
 
 def convert_leaf(leaf) -> tf.Tensor:
@@ -31,7 +27,7 @@ def _flatten(structure, trace_source) -> tuple[Any, list]:
     leaves, converted = [], []
     for leaf in tf.nest.flatten(structure):
         source = trace_source(leaf)
-        if not _is_composite(leaf):
+        if not _compat.is_composite(leaf):
             leaf = convert_leaf(leaf)
             if not leaf.shape.is_fully_defined():
                 # Only TraceRows can allocate a buffer whose row shape the first row tells.
@@ -88,7 +84,7 @@ class TracePlan:
         flat = []
         leaf = iter(self.leaves)
         for value in tf.nest.flatten(structure):
-            parts = tf.nest.flatten(value, expand_composites=True) if _is_composite(value) else [value]
+            parts = tf.nest.flatten(value, expand_composites=True) if _compat.is_composite(value) else [value]
             for part in parts:
                 if isinstance(next(leaf), tf.TensorSpec):
                     flat.append(tf.convert_to_tensor(part))

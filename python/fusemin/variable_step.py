@@ -4,11 +4,13 @@ import logging
 
 import tensorflow as tf
 
-from fusemin import graphs, optimizers
+from fusemin import graphs
 from fusemin.constraints import constrain, constraint
 from fusemin.differentiation import differentiator
+from fusemin.families import find_family
 from fusemin.fused_step import TraceSource, fused_step
-from fusemin.gradients import densify, find_gradient_reason, is_sparse
+from fusemin.gradients import densify, is_sparse
+from fusemin.plan import Stock, plan
 from fusemin.step_result import StepResult
 from fusemin.variables import as_variable_list, check_variables, unwrap_variable
 
@@ -66,15 +68,13 @@ class VariableStep:
         self.parameters = [tf.TensorSpec(v.shape, v.dtype) for v in self._unwrapped()]
         shapes = [v.shape if is_sparse(g) else g.shape for g, v in zip(gradients, self._unwrapped(), strict=True)]
         self.gradients = [tf.TensorSpec(s, g.dtype) for s, g in zip(shapes, gradients, strict=True)]
-        reason = self._fallback_reason(optimizer, gradients)
-        if reason is None:
-            update = optimizers.bind(optimizer, self._unwrapped())
-            reason = optimizers.find_placement_reason(update)
-        if reason is None:
-            self.update = update
-            _LOGGER.debug("rule '%s' updates %d variables in one op", self.update.rule, len(self.variables))
+        planned = plan(optimizer, self.variables, gradients)
+        bound = planned if isinstance(planned, Stock) else planned.bind()
+        if not isinstance(bound, Stock):
+            self.update = bound
+            _LOGGER.debug("%s", planned)
         else:
-            _LOGGER.debug("%s.apply_gradients does the update: %s", type(optimizer).__name__, reason)
+            _LOGGER.debug("%s.apply_gradients does the update: %s", type(optimizer).__name__, bound.reason)
             specs = [tf.type_spec_from_value(g) for g in gradients]
             self._apply = graphs.trace(_applier(optimizer, self.variables), specs)
 
@@ -134,27 +134,16 @@ class VariableStep:
     def _unwrapped(self) -> list[tf.Variable]:
         return [unwrap_variable(v) for v in self.variables]
 
-    def _fallback_reason(self, optimizer, gradients) -> str | None:
-        """Why the step is left to the optimizer, or None."""
-        if not self.variables:
-            return "there is no variable to update"
-        reason = optimizers.find_fallback_reason(optimizer, self._unwrapped())
-        if reason is None:
-            sparse = [v for g, v in zip(gradients, self.variables, strict=True) if is_sparse(g)]
-            reason = optimizers.find_sparse_reason(optimizer, sparse)
-        if reason is None:
-            pairs = zip(gradients, self._unwrapped(), strict=True)
-            reason = next(filter(None, (find_gradient_reason(g, v) for g, v in pairs)), None)
-        return reason
-
 
 def _applier(optimizer, variables):
     """The optimizer's own update, as a function of the gradients."""
 
     def apply(gradients):
-        optimizers.check_gradients(optimizer, gradients, variables)
+        family = find_family(optimizer)
+        if family is not None:
+            family.check_gradients(gradients, variables)
         # Without a variable some families raise an error, and none does anything.
-        if variables or optimizers.find_family(optimizer) is None:
+        if variables or family is None:
             optimizer.apply_gradients(list(zip(gradients, variables, strict=True)))
         return ()
 

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from fusemin import _compat
+from fusemin.families import find_variable
 from fusemin.replication import check_no_copies
 
 
@@ -19,11 +21,7 @@ def as_variable_list(variables, name="trainable_variables") -> list:
       TypeError: it is not a sequence, or holds something else. A single variable is one of its elements, which is not
         what its user means.
     """
-    if (
-        tf.is_tensor(variables)
-        or isinstance(getattr(variables, "value", None), tf.Variable)
-        or _is_composite(variables)
-    ):
+    if tf.is_tensor(variables) or find_variable(variables) is not None or _compat.is_composite(variables):
         raise TypeError(f"`{name}` must be a list, it is {variables!r}. Put it into one: [x].")
     try:
         items = tf.nest.flatten(variables) if isinstance(variables, dict) else list(variables)
@@ -37,29 +35,21 @@ def as_variable_list(variables, name="trainable_variables") -> list:
     return list(found.values())
 
 
-def _is_composite(value) -> bool:
-    return isinstance(value, tf.__internal__.CompositeTensor) and not isinstance(value, tf.Variable)
-
-
 def _variables_of(leaf) -> list[tf.Variable]:
     """The variables that something consists of; none if it does not consist of parts."""
-    parts = tf.nest.flatten(leaf, expand_composites=True) if _is_composite(leaf) else []
+    parts = tf.nest.flatten(leaf, expand_composites=True) if _compat.is_composite(leaf) else []
     return [part for part in parts if isinstance(part, tf.Variable)]
 
 
 def unwrap_variable(variable, name="trainable_variables") -> tf.Variable:
-    """The `tf.Variable` of what a user calls a variable: itself, or the one inside a Keras variable, or inside the
-    AutoCastVariable of a mixed-precision policy of tf_keras.
+    """The `tf.Variable` of what a user calls a variable: itself, or the one inside a variable of a library's own.
 
     Raises:
       TypeError: it is none of these.
     """
-    if isinstance(variable, tf.Variable):
-        if type(variable).__module__ == "tf_keras.src.mixed_precision.autocast_variable":
-            return variable._variable
-        return variable
-    if isinstance(getattr(variable, "value", None), tf.Variable):
-        return variable.value
+    found = find_variable(variable)
+    if found is not None:
+        return found
     hint = " Pass its trainable_variables." if hasattr(variable, "trainable_variables") else ""
     raise TypeError(f"`{name}` must hold variables, it holds {variable!r}.{hint}")
 

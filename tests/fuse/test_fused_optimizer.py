@@ -184,7 +184,7 @@ def test_variables_are_freed_before_the_optimizer():
         gc.collect()
         del x
         assert freed() is None
-        assert not optimizer._fusemin_own_step._functions
+        assert not optimizer._fusemin_steps._steps
 
 
 def test_no_leak():

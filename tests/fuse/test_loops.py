@@ -348,8 +348,7 @@ def test_variables_come_and_go():
         x = tf.Variable(1.0)
         optimizer.apply_gradients([(tf.constant(1.0), x)])
         assert float(x) == 0.5
-    own_step = optimizer._fusemin_own_step
-    assert len(own_step._functions) == 1
+    assert len(optimizer._fusemin_steps._steps) == 1
 
 
 def test_threads():

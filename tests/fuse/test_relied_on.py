@@ -1,6 +1,7 @@
 """What `fuse` relies on in Keras and TensorFlow beyond their public interface.
 
-A release that changes one of these facts fails here: read its source, change `fusemin.fused_optimizer` or the fact.
+A release that changes one of these facts fails here: read its source, change `fusemin.families`, `fusemin._compat` or
+the fact.
 """
 
 import ast
@@ -18,7 +19,8 @@ from tf_keras.src.optimizers.legacy import optimizer_v2
 from tf_keras.src.optimizers.optimizer import Optimizer as TfKerasOptimizer
 from tf_keras.src.optimizers.optimizer import _BaseOptimizer
 
-from fusemin import fused_optimizer
+from fusemin.families import compat_v1, keras3, tf_keras_legacy
+from fusemin.families import tf_keras as our_tf_keras
 
 
 def _used(method) -> set[str]:
@@ -134,10 +136,10 @@ def test_order_of_a_keras_step():
 @pytest.mark.parametrize(
     ("ours", "stock"),
     [
-        (fused_optimizer._FusedKeras3.apply, keras.optimizers.Adam.apply),
-        (fused_optimizer._FusedTfKeras.apply_gradients, tf_keras.optimizers.Adam.apply_gradients),
-        (fused_optimizer._FusedTfKerasLegacy.apply_gradients, tf_keras.optimizers.legacy.Adam.apply_gradients),
-        (fused_optimizer._FusedCompatV1.apply_gradients, tf.compat.v1.train.AdamOptimizer.apply_gradients),
+        (keras3.Keras3.mixin.apply, keras.optimizers.Adam.apply),
+        (our_tf_keras.TfKeras.mixin.apply_gradients, tf_keras.optimizers.Adam.apply_gradients),
+        (tf_keras_legacy.TfKerasLegacy.mixin.apply_gradients, tf_keras.optimizers.legacy.Adam.apply_gradients),
+        (compat_v1.CompatV1.mixin.apply_gradients, tf.compat.v1.train.AdamOptimizer.apply_gradients),
     ],
 )
 def test_signatures(ours, stock):

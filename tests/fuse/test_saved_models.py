@@ -16,7 +16,7 @@ import tensorflow as tf
 import tf_keras
 
 import fusemin
-from fusemin import optimizers
+from fusemin.plan import plan
 
 NUM_STEPS = 3
 
@@ -215,7 +215,7 @@ def test_eager_steps_inside_of_stock_and_after_it(caplog):
 
 def test_stock_ends_with_an_error_and_counts_for_its_thread_only():
     def reason():
-        return optimizers.find_fallback_reason(keras.optimizers.SGD(0.5), [])
+        return plan(keras.optimizers.SGD(0.5), [tf.Variable(1.0)]).reason
 
     def fail():
         with fusemin.stock():

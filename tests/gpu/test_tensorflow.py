@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import fusemin
-from fusemin import optimizers
+from fusemin import families
 from tests.support.cuda.gpus import why_no_gpu
 from tests.support.optimizer_table import OPTION_ROWS, ROWS
 from tests.support.side_by_side import FUSED, STOCK, draw, largest_difference, run
@@ -22,7 +22,7 @@ def _make(row):
 
 
 def _draw(row, dtype):
-    return draw(optimizers.rule_name(_make(row)), tf.as_dtype(dtype), row.num_variables, NUM_STEPS)
+    return draw(families.rule_name(_make(row)), tf.as_dtype(dtype), row.num_variables, NUM_STEPS)
 
 
 def _cases(rows, dtypes):

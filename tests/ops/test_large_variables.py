@@ -6,8 +6,8 @@ import psutil
 import pytest
 import tensorflow as tf
 
-from fusemin import optimizers
 from fusemin.fused_step import fused_step
+from fusemin.plan import plan
 
 
 @pytest.mark.parametrize("size", [1, 10**8])
@@ -16,7 +16,7 @@ def test_a_variable_of_1_and_of_100_million_elements(size):
     if free < needed:
         pytest.skip(f"needs {needed / 2**30:.1f} GiB of memory, {free / 2**30:.1f} GiB are free")
     x = tf.Variable(tf.ones([size], tf.bfloat16))
-    update = optimizers.bind(keras.optimizers.SGD(0.5), [x])
+    update = plan(keras.optimizers.SGD(0.5), [x]).bind()
     fused_step(update, [tf.fill([size], tf.constant(0.5, tf.bfloat16))], loss=tf.constant(0.0))
     np.testing.assert_array_equal(tf.gather(x, [0, size // 3, size - 1]).numpy().astype(np.float32), 0.75)
     assert float(tf.reduce_max(x)) == float(tf.reduce_min(x)) == 0.75

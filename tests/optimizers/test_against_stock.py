@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fusemin import optimizers
+from fusemin import families
+from fusemin.plan import plan
 from tests.support.optimizer_table import ROWS, STOCK_LIMITS
 from tests.support.side_by_side import FUSED, STOCK, Runs, draw, largest_difference, run
 
@@ -19,7 +20,7 @@ every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 
 
 def draw_for(row, dtype, num_steps):
-    rule = optimizers.rule_name(row.make(learning_rate=0.01))
+    rule = families.rule_name(row.make(learning_rate=0.01))
     return draw(rule, tf.as_dtype(dtype), row.num_variables, num_steps)
 
 
@@ -94,8 +95,8 @@ def test_slots_begin_as_stock_begins_them(row):
         if by_stock:
             trace(optimizer, variables)
         else:
-            optimizers.bind(optimizer, variables)
-        update = optimizers.bind(optimizer, variables)
+            plan(optimizer, variables).bind()
+        update = plan(optimizer, variables).bind()
         state = optimizer.variables
         state = state() if callable(state) else state
         values.append(

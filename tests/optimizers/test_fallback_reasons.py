@@ -6,8 +6,7 @@ import tensorflow as tf
 import tf_keras
 from tensorflow.python.ops import resource_variable_ops
 
-from fusemin import optimizers
-from fusemin.optimizers import registry
+from fusemin.plan import Context, plan
 
 
 def _variables(n):
@@ -17,8 +16,8 @@ def _variables(n):
 def test_nadam_of_tf_keras_with_several_variables():
     """In a graph stock multiplies its momentum product once for each of them."""
     optimizer = tf_keras.optimizers.Nadam()
-    assert optimizers.find_fallback_reason(optimizer, _variables(1)) is None
-    assert "once for each variable" in optimizers.find_fallback_reason(optimizer, _variables(2))
+    assert plan(optimizer, _variables(1)).reason is None
+    assert "once for each variable" in plan(optimizer, _variables(2)).reason
 
 
 def test_nadam_of_tf_keras_still_is_as_the_fallback_says():
@@ -36,7 +35,7 @@ def test_nadam_of_tf_keras_still_is_as_the_fallback_says():
 def test_nadam_of_several_dtypes(make):
     """Stock rounds the momentum product to one of them, before or after the variables of another use it."""
     variables = [tf.Variable(1.0), tf.Variable(1.0, dtype=tf.float64)]
-    assert "one dtype" in optimizers.find_fallback_reason(make(), variables)
+    assert "one dtype" in plan(make(), variables).reason
 
 
 @pytest.mark.parametrize("module", [keras.optimizers, tf_keras.optimizers], ids=["keras", "tf_keras"])
@@ -45,7 +44,7 @@ def test_a_subclass_that_overrides_the_update(module):
         def update_step(self, *args, **kwargs):
             super().update_step(*args, **kwargs)
 
-    assert "Mine.update_step overrides" in optimizers.find_fallback_reason(Mine(), _variables(1))
+    assert "Mine.update_step overrides" in plan(Mine(), _variables(1)).reason
 
 
 @pytest.mark.parametrize(
@@ -60,22 +59,18 @@ def test_a_subclass_that_overrides_the_update(module):
 )
 def test_optimizers_without_a_rule(make):
     optimizer = make()
-    assert optimizers.find_fallback_reason(optimizer, _variables(1)).endswith(
-        f"{type(optimizer).__name__} has no fused rule"
-    )
+    assert plan(optimizer, _variables(1)).reason.endswith(f"{type(optimizer).__name__} has no fused rule")
 
 
-def test_a_gpu_without_cuda_kernels(monkeypatch):
+def test_a_gpu_without_cuda_kernels():
     """A build with FUSEMIN_CUDA=OFF; the variables only say that they are on a GPU."""
 
     class OnGpu(resource_variable_ops.ResourceVariable):
         device = "/job:localhost/replica:0/task:0/device:GPU:0"
 
     on_gpu, on_cpu = OnGpu(1.0, name="v"), _variables(1)
-    optimizer = keras.optimizers.Adam()
-    monkeypatch.setattr(registry, "HAS_CUDA_KERNELS", True)
-    assert optimizers.find_fallback_reason(optimizer, [on_gpu]) is None
-    monkeypatch.setattr(registry, "HAS_CUDA_KERNELS", False)
-    assert optimizers.find_fallback_reason(optimizer, on_cpu) is None
-    reason = optimizers.find_fallback_reason(optimizer, [*on_cpu, on_gpu])
+    optimizer, without = keras.optimizers.Adam(), Context(cuda_kernels=False)
+    assert plan(optimizer, [on_gpu], context=Context(cuda_kernels=True)).reason is None
+    assert plan(optimizer, on_cpu, context=without).reason is None
+    reason = plan(optimizer, [*on_cpu, on_gpu], context=without).reason
     assert reason == "variable 'v:0' is on a GPU, and this build of fusemin has no CUDA kernels"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fusemin import optimizers
+from fusemin import families
 from tests.support.families import FAMILY
 from tests.support.side_by_side import FUSED, STOCK, draw, largest_difference, run
 
@@ -57,7 +57,7 @@ CASES = [
 
 def assert_same(make, before_step=lambda step, optimizer: None):
     num_variables = 1 if type(make()).__module__ == "tf_keras.src.optimizers.nadam" else 2
-    start = draw(optimizers.rule_name(make()), tf.float64, num_variables, num_steps=7)
+    start = draw(families.rule_name(make()), tf.float64, num_variables, num_steps=7)
     fused, stock = (run(make, start, tf.float64, by, before_step) for by in (FUSED, STOCK))
     measured, where = largest_difference(fused, stock, start)
     assert measured <= LIMIT, f"{where} is off by {measured:.3g}"

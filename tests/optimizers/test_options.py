@@ -7,8 +7,9 @@ import tensorflow as tf
 import tf_keras
 
 import fusemin
-from fusemin import optimizers
+from fusemin import families
 from fusemin.fused_step import fused_step
+from fusemin.plan import plan
 from tests.support.optimizer_table import OPTION_ROWS
 from tests.support.own_optimizers import OwnUpdate
 from tests.support.side_by_side import FUSED, STOCK, draw, largest_difference, run
@@ -27,7 +28,7 @@ def test_options_are_those_of_stock(row, record_difference):
     def make():
         return row.make(learning_rate=0.01)
 
-    start = draw(optimizers.rule_name(make()), tf.float32, row.num_variables, NUM_STEPS)
+    start = draw(families.rule_name(make()), tf.float32, row.num_variables, NUM_STEPS)
     exact = run(make, start, tf.float64, STOCK)
     measured, where = largest_difference(run(make, start, tf.float64, FUSED), exact, start)
     record_difference(f"float64 options {row.family} {row.optimizer}", measured, FLOAT64_LIMIT, where, 0.0)
@@ -61,7 +62,7 @@ def test_decay_spares_the_variables_that_are_excluded(library):
         optimizer.exclude_from_weight_decay(var_names=["bias"])
         gradients = [tf.zeros([2]), tf.zeros([2])]
         if use_op:
-            fused_step(optimizers.bind(optimizer, [kernel, bias]), gradients, loss=tf.constant(0.0))
+            fused_step(plan(optimizer, [kernel, bias]).bind(), gradients, loss=tf.constant(0.0))
         else:
             optimizer.apply_gradients(zip(gradients, [kernel, bias], strict=True))
         results.append([kernel.numpy(), bias.numpy()])
@@ -78,7 +79,7 @@ def test_dynamic_loss_scale_skips_shrinks_and_grows_as_stock_does():
         x = tf.Variable([1.0, 2.0, 3.0])
         inner = keras.optimizers.Adam(0.1, clipnorm=1.0)
         optimizer = keras.optimizers.LossScaleOptimizer(inner, initial_scale=8.0, dynamic_growth_steps=3)
-        update = optimizers.bind(optimizer, [x])
+        update = plan(optimizer, [x]).bind()
         state = []
         for step in range(20):
             gradient = tf.constant(rng.standard_normal(3) * (np.inf if step in (4, 5, 11) else 10.0), tf.float32)
@@ -147,7 +148,7 @@ def test_dynamic_loss_scale_over_several_dtypes():
         variables = [tf.Variable([1.0, 2.0]), tf.Variable(3.0, dtype=tf.float64), tf.Variable(4.0, dtype=tf.float16)]
         inner = keras.optimizers.SGD(0.125, momentum=0.5)
         optimizer = keras.optimizers.LossScaleOptimizer(inner, initial_scale=8.0, dynamic_growth_steps=3)
-        update = optimizers.bind(optimizer, variables)
+        update = plan(optimizer, variables).bind()
         state = []
         for step in range(12):
             gradients = [tf.cast(tf.fill(v.shape, 2.0), v.dtype) for v in variables]

@@ -5,8 +5,8 @@ import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fusemin import optimizers
 from fusemin.fused_step import fused_step
+from fusemin.plan import plan
 from tests.support.optimizer_table import ROWS
 from tests.support.side_by_side import Slices
 
@@ -37,8 +37,7 @@ def apply_gradients_of(row, options, shapes, gradients, use_op):
     rng = np.random.default_rng(0)
     params = [tf.Variable(rng.uniform(0.5, 2.0, shape).astype(kind), name=f"v{i}") for i, (shape, kind) in shapes]
     optimizer = row.make(learning_rate=0.01, **options)
-    assert optimizers.find_fallback_reason(optimizer, params) is None
-    update = optimizers.bind(optimizer, params)
+    update = plan(optimizer, params).bind()
     for step_gradients in gradients:
         tensors = [
             g.tensor(p.dtype, p.shape[0]) if isinstance(g, Slices) else tf.constant(g, p.dtype)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fusemin import optimizers
+from fusemin import families
 from tests.support.optimizer_table import OPTION_ROWS, ROWS
 from tests.support.side_by_side import FUSED, STOCK, Runs, Slices, draw, largest_difference, run
 
@@ -20,7 +20,7 @@ every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 
 
 def draw_for(row, dtype, num_steps, index_dtype=np.int64, seed=0):
-    rule = optimizers.rule_name(row.make(learning_rate=0.01))
+    rule = families.rule_name(row.make(learning_rate=0.01))
     return draw(rule, tf.as_dtype(dtype), row.num_variables, num_steps, seed, index_dtype)
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from fusemin import _core, optimizers
+from fusemin import _core
 from fusemin.fused_step import fused_step
+from fusemin.plan import plan
 
 SHAPES = [(7, 5), (), (33,)]
 # All but the scalar get sparse gradients.
@@ -129,9 +130,9 @@ def set_up(make: Callable[[], object], start: Start, dtype: tf.DType):
     """An optimizer, and it bound to variables, all with the values of the start."""
     variables = [tf.Variable(tf.constant(p, dtype), name=f"v{i}") for i, p in enumerate(start.params)]
     optimizer = make()
-    reason = optimizers.find_fallback_reason(optimizer, variables)
-    assert reason is None, reason
-    update = optimizers.bind(optimizer, variables)
+    planned = plan(optimizer, variables)
+    assert planned.reason is None, planned.reason
+    update = planned.bind()
     put(update, start)
     return optimizer, update
 

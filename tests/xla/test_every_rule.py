@@ -6,7 +6,7 @@ import itertools
 import pytest
 import tensorflow as tf
 
-from fusemin import optimizers
+from fusemin import families
 from tests.support.compiled_steps import FORMS, run_all
 from tests.support.optimizer_table import OPTION_ROWS, ROWS
 from tests.support.side_by_side import draw, largest_difference
@@ -28,7 +28,7 @@ CHUNKS = [ALL[i : i + ROWS_OF_A_FUNCTION] for i in range(0, len(ALL), ROWS_OF_A_
 
 
 def rule(row):
-    return optimizers.rule_name(row.make(learning_rate=0.01))
+    return families.rule_name(row.make(learning_rate=0.01))
 
 
 def draw_for(row, dtype):

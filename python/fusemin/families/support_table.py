@@ -1,6 +1,6 @@
-"""The README's table of what is fused, from the registry: `python -m fusemin.optimizers.support_table`."""
+"""The README's table of what is fused, from the registry: `python -m fusemin.families.support_table`."""
 
-from fusemin.optimizers.registry import families
+from fusemin.families.registry import families
 
 
 def support_table() -> str:

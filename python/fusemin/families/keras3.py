@@ -4,10 +4,11 @@ import dataclasses
 
 import tensorflow as tf
 
-from fusemin.optimizers.clipping import clipping_options
-from fusemin.optimizers.family import Adapter, Family, SparseUpdate, Surroundings
-from fusemin.optimizers.keras_adapters import ADAM, ALIKE, lion, momentum_rule, nadam
-from fusemin.optimizers.numbers import through_float32
+from fusemin import _compat
+from fusemin.families.clipping import clipping_options
+from fusemin.families.family import Adapter, Family, SparseUpdate, Surroundings, UnknownVariableError
+from fusemin.families.keras_adapters import ADAM, ALIKE, lion, momentum_rule, nadam
+from fusemin.families.numbers import through_float32
 
 
 def _unwrap(variable):
@@ -30,10 +31,21 @@ _ADAPTERS = ALIKE | {
 }
 
 
+class _Mixin:
+    # `apply_gradients` and LossScaleOptimizer call this.
+    def apply(self, grads, trainable_variables=None):
+        if trainable_variables is not None:
+            trainable_variables = list(trainable_variables)
+        variables = self._trainable_variables if trainable_variables is None else trainable_variables
+        if len(grads) == 0 or len(grads) != len(variables) or not self._take_fused(grads, variables):
+            super().apply(grads, trainable_variables)
+
+
 class Keras3(Family):
     name = "keras"
     module = "keras.src.optimizers"
     adapters = _ADAPTERS
+    mixin = _Mixin
     options = (
         "clipvalue",
         "clipnorm",
@@ -73,6 +85,28 @@ class Keras3(Family):
     def inner(self, optimizer):
         is_wrapper = self.library_class(optimizer).__name__ == "LossScaleOptimizer"
         return optimizer.inner_optimizer if is_wrapper else optimizer
+
+    def wrapped(self, optimizer):
+        if self.library_class(optimizer).__name__ == "MultiOptimizer":
+            return list(optimizer.optimizers)
+        return super().wrapped(optimizer)
+
+    def unwrap(self, variable):
+        value = getattr(variable, "value", None)  # Of a `tf.Variable` a method.
+        return value if isinstance(value, tf.Variable) else None
+
+    def dependencies(self, optimizer):
+        dependencies, inner = super().dependencies(optimizer), self.inner(optimizer)
+        if inner is not optimizer:
+            dependencies |= {("inner", name): value for name, value in super().dependencies(inner).items()}
+        return dependencies
+
+    def find_step_reason(self, optimizer, variables):
+        if _compat.is_in_keras_stateless_scope():
+            return "a keras.StatelessScope is open, where nothing may be written to variables"
+        if any(optimizer._overwrite_variable_with_gradient(v) for v in variables):
+            return "there is a variable of float8 training, whose gradient is its new value"
+        return None
 
     def unsupported_option(self, optimizer, variables):
         optimizer = self.inner(optimizer)
@@ -131,14 +165,12 @@ class Keras3(Family):
         if optimizer.built:
             for variable in variables:
                 if optimizer._var_key(variable) not in optimizer._trainable_variables_indices:
-                    raise self.unknown(variable)
+                    raise UnknownVariableError(variable)
 
     def build(self, optimizer, variables):
         if not optimizer.built:
-            from keras.src import backend
-
             # As in `apply`, so that the slots get the names that stock gives them.
-            with backend.name_scope(optimizer.name, caller=optimizer):
+            with _compat.keras_name_scope(optimizer.name, caller=optimizer):
                 optimizer.build(variables)
 
     def slot(self, optimizer, name, variable):

@@ -4,10 +4,10 @@ import dataclasses
 
 import tensorflow as tf
 
-from fusemin.optimizers.clipping import clipping_options
-from fusemin.optimizers.family import Adapter, Family, SparseUpdate, Surroundings
-from fusemin.optimizers.keras_adapters import ADADELTA, ALIKE, lion, momentum_rule, nadam
-from fusemin.optimizers.numbers import through_float32
+from fusemin.families.clipping import clipping_options
+from fusemin.families.family import Adapter, Family, SparseUpdate, Surroundings, UnknownVariableError
+from fusemin.families.keras_adapters import ADADELTA, ALIKE, lion, momentum_rule, nadam
+from fusemin.families.numbers import through_float32
 
 
 def _nadam_unsupported(optimizer, variables):
@@ -31,12 +31,20 @@ _ADAPTERS = ALIKE | {
 }
 
 
+class _Mixin:
+    def apply_gradients(self, grads_and_vars, name=None, skip_gradients_aggregation=False, **kwargs):
+        grads_and_vars = list(grads_and_vars)
+        if self._take_fused_pairs(grads_and_vars):
+            return self.iterations
+        return super().apply_gradients(grads_and_vars, name, skip_gradients_aggregation, **kwargs)
+
+
 class TfKeras(Family):
     name = "tf_keras"
     module = "tf_keras.src.optimizers"
     adapters = _ADAPTERS
+    mixin = _Mixin
     options = ("clipvalue", "clipnorm", "global_clipnorm", "weight_decay", "use_ema", "constraints")
-    sparse_except = ()
     hooks = frozenset(
         {
             "apply_gradients",
@@ -55,14 +63,16 @@ class TfKeras(Family):
         }
     )
 
+    def unwrap(self, variable):
+        # Of a mixed-precision policy, for the legacy optimizers too.
+        is_cast = type(variable).__module__ == "tf_keras.src.mixed_precision.autocast_variable"
+        return variable._variable if is_cast else None
+
     def unsupported_option(self, optimizer, variables):
         if getattr(optimizer, "adaptive_epsilon", False):
             return "adaptive_epsilon"
         if getattr(optimizer, "_mesh", None):
             return "a DTensor mesh"
-        return None
-
-    def unsupported_sparse(self, optimizer, variable):
         return None
 
     def step_options(self, optimizer):
@@ -87,7 +97,7 @@ class TfKeras(Family):
         if getattr(optimizer, "_built", False):
             for variable in variables:
                 if optimizer._var_key(variable) not in optimizer._index_dict:
-                    raise self.unknown(variable)
+                    raise UnknownVariableError(variable)
 
     def build(self, optimizer, variables):
         # As in `apply_gradients`, so that the slots get the names that stock gives them.

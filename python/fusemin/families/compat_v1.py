@@ -6,9 +6,9 @@ import numpy as np
 import tensorflow as tf
 
 from fusemin.constraints import constraint
-from fusemin.optimizers.family import Adapter, Family, SparseUpdate, Surroundings
-from fusemin.optimizers.keras_adapters import rmsprop_rule
-from fusemin.optimizers.numbers import through_float32
+from fusemin.families.family import Adapter, Family, SparseUpdate
+from fusemin.families.keras_adapters import rmsprop_rule
+from fusemin.families.numbers import through_float32
 
 
 def _hyper(optimizer, name):
@@ -100,11 +100,35 @@ _ADAPTERS = {
 }
 
 
+class _Mixin:
+    def apply_gradients(self, grads_and_vars, global_step=None, name=None, skip_gradients_aggregation=False):
+        grads_and_vars = list(grads_and_vars)
+        if not self._take_fused_pairs(grads_and_vars):
+            _check_gradients([g for g, _ in grads_and_vars], [v for _, v in grads_and_vars])
+            return super().apply_gradients(grads_and_vars, global_step, name, skip_gradients_aggregation)
+        if global_step is not None:
+            return global_step.assign_add(1, read_value=False)
+        return None if tf.executing_eagerly() else tf.no_op()
+
+
+def _check_gradients(gradients, variables):
+    # Its kernels take the memory of a variable for one of the gradient's type, and abort the process.
+    for gradient, variable in zip(gradients, variables, strict=True):
+        if gradient is None:
+            continue
+        dtype = tf.as_dtype(gradient.dtype if hasattr(gradient, "dtype") else tf.convert_to_tensor(gradient).dtype)
+        if dtype != variable.dtype.base_dtype:
+            raise TypeError(
+                f"the gradient of variable '{variable.name}' is of {dtype.name}, the variable is of "
+                f"{variable.dtype.name}; cast the gradient, tf.compat.v1.train optimizers do not"
+            )
+
+
 class CompatV1(Family):
     name = "tf.compat.v1.train"
     module = "tensorflow.python.training"
     adapters = _ADAPTERS
-    options = ()
+    mixin = _Mixin
     sparse_except = ("constraints",)
     builds_in_functions = True
     hooks = frozenset(
@@ -123,30 +147,11 @@ class CompatV1(Family):
         # The module prefix holds much besides optimizers.
         return super().library_class(optimizer) if isinstance(optimizer, tf.compat.v1.train.Optimizer) else None
 
-    def unsupported_option(self, optimizer, variables):
-        return None
-
     def unsupported_sparse(self, optimizer, variable):
         return f"a constraint of '{variable.name}'" if constraint(variable) is not None else None
 
-    def surroundings(self, optimizer, variables):
-        return Surroundings()
-
-    def find_gradient_error(self, gradients, variables):
-        # Its kernels take the memory of a variable for one of the gradient's type, and abort the process.
-        for gradient, variable in zip(gradients, variables, strict=True):
-            if gradient is None:
-                continue
-            dtype = tf.as_dtype(gradient.dtype if hasattr(gradient, "dtype") else tf.convert_to_tensor(gradient).dtype)
-            if dtype != variable.dtype.base_dtype:
-                return (
-                    f"the gradient of variable '{variable.name}' is of {dtype.name}, the variable is of "
-                    f"{variable.dtype.name}; cast the gradient, tf.compat.v1.train optimizers do not"
-                )
-        return None
-
-    def check_variables(self, optimizer, variables):
-        """These optimizers take new variables at any time."""
+    def check_gradients(self, gradients, variables):
+        _check_gradients(gradients, variables)
 
     def build(self, optimizer, variables):
         optimizer._create_slots(variables)
@@ -158,9 +163,6 @@ class CompatV1(Family):
         with tf.init_scope():
             graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
             return optimizer._get_non_slot_variable(name, graph=graph)
-
-    def iterations(self, optimizer):
-        return None
 
     def learning_rate(self, optimizer):
         return _hyper(optimizer, "_lr" if hasattr(optimizer, "_lr") else "_learning_rate")

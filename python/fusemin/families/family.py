@@ -1,4 +1,4 @@
-"""The contract between an optimizer and the fused op."""
+"""The contract between an optimizer and the fused op, and the protocol of a family of optimizers."""
 
 import abc
 import dataclasses
@@ -10,6 +10,19 @@ import tensorflow as tf
 # A hyperparameter of a step: a number that never changes, a scalar variable that the op reads, or a function of the
 # parameters' dtype that is called while the step is traced and returns a scalar tensor.
 Hyperparameter = float | tf.Variable | Callable[[tf.DType], tf.Tensor]
+
+# Where a fused optimizer holds its traced steps, see `Family.mixin`.
+STEPS_ATTRIBUTE = "_fusemin_steps"
+
+
+class UnknownVariableError(ValueError):
+    """An optimizer was built for other variables."""
+
+    def __init__(self, variable: tf.Variable):
+        super().__init__(
+            f"`optimizer` was built for other variables, it does not know '{variable.name}'. "
+            "Use a new optimizer, or build this one with all variables that it is to update."
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +85,8 @@ class FusedUpdate:
     sparse: SparseUpdate
 
 
-@dataclasses.dataclass(frozen=True)
+# Compared by identity, so that what was checked of one is kept.
+@dataclasses.dataclass(frozen=True, eq=False)
 class Adapter:
     """One optimizer class of a family: its rule, and where it keeps what the rule needs.
 
@@ -93,8 +107,18 @@ class Adapter:
     sparse: Callable[[object], SparseUpdate] = lambda optimizer: SparseUpdate()
 
 
+def wrapped_optimizers(optimizer) -> list:
+    """The optimizer that another one holds as its `inner_optimizer`, as wrappers of all libraries do; none if none."""
+    inner = getattr(optimizer, "inner_optimizer", None)
+    return [] if inner is None else [inner]
+
+
 class Family(abc.ABC):
     """The optimizer classes of one library, which share where they keep things and which methods make up a step.
+
+    All that fusemin knows of the library is in the subclass and its module. To add a family, write one, and add an
+    instance of it to `_FAMILIES` in `fusemin.families.registry`: nothing else names it. What is not abstract has a
+    default that fits a library without wrappers and without variables of its own.
 
     Attributes:
       name: how users call the family.
@@ -103,15 +127,18 @@ class Family(abc.ABC):
       options: what may surround a rule, as users call it, and is fused.
       sparse_except: which of these stock refuses with a sparse gradient.
       hooks: the methods that make up a step. A subclass that overrides one of them is not what the rule computes.
+      mixin: what `fuse` puts before the class of an optimizer: it overrides the one method by which the library takes a
+        step, which calls `self._take_fused(gradients, variables)` first, and `super()` if that returns False.
       builds_in_functions: whether an optimizer can be used that a `tf.function` makes anew whenever it is traced.
     """
 
     name: str
     module: str
     adapters: Mapping[str, Adapter]
-    options: tuple[str, ...]
-    sparse_except: tuple[str, ...]
+    options: tuple[str, ...] = ()
+    sparse_except: tuple[str, ...] = ()
     hooks: frozenset[str]
+    mixin: type
     builds_in_functions: bool = False
 
     def library_class(self, optimizer) -> type | None:
@@ -120,8 +147,20 @@ class Family(abc.ABC):
         return next((c for c in optimizer.__class__.__mro__ if c.__module__.startswith(self.module)), None)
 
     def inner(self, optimizer):
-        """The optimizer whose rule it is, where an optimizer wraps another one."""
+        """The optimizer whose rule it is, where an optimizer wraps another one and the op does the work of both."""
         return optimizer
+
+    def wrapped(self, optimizer) -> list:
+        """The optimizers that this one leaves its steps to, and that `fuse` fuses with it."""
+        return wrapped_optimizers(optimizer)
+
+    def unwrap(self, variable) -> tf.Variable | None:
+        """The `tf.Variable` inside what the library itself calls a variable; None for anything else."""
+        return None
+
+    def dependencies(self, optimizer) -> dict:
+        """By any keys all that a traced step may depend on. It is traced anew when one of them is another object."""
+        return {name: value for name, value in vars(optimizer).items() if name != STEPS_ATTRIBUTE}
 
     def adapter(self, optimizer) -> Adapter | None:
         return self.adapters.get(self.library_class(self.inner(optimizer)).__name__)
@@ -137,40 +176,37 @@ class Family(abc.ABC):
             return f"the instance's {name}"
         return None
 
-    @staticmethod
-    def unknown(variable: tf.Variable) -> ValueError:
-        return ValueError(
-            f"`optimizer` was built for other variables, it does not know '{variable.name}'. "
-            "Use a new optimizer, or build this one with all variables that it is to update."
-        )
-
-    @abc.abstractmethod
     def unsupported_option(self, optimizer, variables: list[tf.Variable]) -> str | None:
         """An option of this instance that the op does not take over for these variables, or None."""
+        return None
 
     def step_options(self, optimizer) -> dict[str, float]:
         """`Surroundings.options`, which no variable is needed for."""
         return {}
 
-    def find_gradient_error(self, gradients: list, variables: list) -> str | None:
-        """What is wrong with gradients that the optimizer's own method would not survive, or None."""
+    def find_step_reason(self, optimizer, variables: list) -> str | None:
+        """Why a step taken now, of variables as users know them, is stock's, as only the library knows; or None."""
+        return None
+
+    def check_gradients(self, gradients: list, variables: list) -> None:
+        """Raises a TypeError for gradients that the optimizer's own method would not survive."""
         return None
 
     def sparse(self, optimizer, adapter: Adapter) -> SparseUpdate:
         """What becomes of a sparse gradient."""
         return adapter.sparse(self.inner(optimizer))
 
-    @abc.abstractmethod
     def unsupported_sparse(self, optimizer, variable) -> str | None:
         """What of this instance, or of a variable as users know it, stock refuses with a sparse gradient, or None."""
+        return None
 
-    @abc.abstractmethod
     def surroundings(self, optimizer, variables: list[tf.Variable]) -> Surroundings:
         """What the optimizer does around its rule. Only after `build`."""
+        return Surroundings(self.step_options(optimizer))
 
-    @abc.abstractmethod
     def check_variables(self, optimizer, variables: list[tf.Variable]) -> None:
-        """Raises a ValueError if the optimizer was built for other variables. Creates nothing."""
+        """Raises an UnknownVariableError if the optimizer was built for other variables. Creates nothing."""
+        return None
 
     @abc.abstractmethod
     def build(self, optimizer, variables: list[tf.Variable]) -> None:
@@ -184,9 +220,9 @@ class Family(abc.ABC):
         """A scalar variable of the optimizer, by the family's name. Only after `build`."""
         raise NotImplementedError(f"{self.name} optimizers have no scalar {name}")
 
-    @abc.abstractmethod
     def iterations(self, optimizer) -> tf.Variable | None:
-        """The count of steps taken."""
+        """The int64 count of steps taken, None if the optimizer has none. Only after `build`."""
+        return None
 
     @abc.abstractmethod
     def learning_rate(self, optimizer) -> Hyperparameter:

@@ -3,10 +3,10 @@
 import tensorflow as tf
 
 from fusemin.constraints import constraint
-from fusemin.optimizers.clipping import CLIPPING, clipping_options
-from fusemin.optimizers.family import Adapter, Family, SparseUpdate, Surroundings
-from fusemin.optimizers.keras_adapters import NADAM_DECAY, one_dtype, rmsprop_rule
-from fusemin.optimizers.numbers import through_float32
+from fusemin.families.clipping import CLIPPING, clipping_options
+from fusemin.families.family import STEPS_ATTRIBUTE, Adapter, Family, SparseUpdate
+from fusemin.families.keras_adapters import NADAM_DECAY, one_dtype, rmsprop_rule
+from fusemin.families.numbers import through_float32
 
 
 def _hyper(optimizer, name):
@@ -120,10 +120,25 @@ _ADAPTERS = {
 }
 
 
+class _Mixin:
+    def apply_gradients(self, grads_and_vars, name=None, experimental_aggregate_gradients=True):
+        grads_and_vars = list(grads_and_vars)
+        if self._take_fused_pairs(grads_and_vars):
+            return self.iterations if tf.executing_eagerly() else tf.no_op()
+        return super().apply_gradients(grads_and_vars, name, experimental_aggregate_gradients)
+
+    def __deepcopy__(self, memo):
+        # That of the legacy optimizers does not reduce.
+        copied = super().__deepcopy__(memo)
+        vars(copied).pop(STEPS_ATTRIBUTE, None)
+        return copied
+
+
 class TfKerasLegacy(Family):
     name = "tf_keras legacy"
     module = "tf_keras.src.optimizers.legacy"
     adapters = _ADAPTERS
+    mixin = _Mixin
     options = ("clipvalue", "clipnorm", "global_clipnorm", "decay", "constraints")
     sparse_except = ("constraints",)
     builds_in_functions = True
@@ -144,6 +159,11 @@ class TfKerasLegacy(Family):
         }
     )
 
+    def dependencies(self, optimizer):
+        # What is set by its name goes into a dict of the optimizer.
+        hyper = {("_hyper", name): value for name, value in optimizer._hyper.items()}
+        return super().dependencies(optimizer) | hyper
+
     def unsupported_option(self, optimizer, variables):
         if optimizer.gradient_transformers:
             return "gradient_transformers"
@@ -156,12 +176,6 @@ class TfKerasLegacy(Family):
 
     def step_options(self, optimizer):
         return clipping_options(optimizer)
-
-    def surroundings(self, optimizer, variables):
-        return Surroundings(self.step_options(optimizer))
-
-    def check_variables(self, optimizer, variables):
-        """Legacy optimizers take new variables at any time."""
 
     def build(self, optimizer, variables):
         with tf.name_scope(optimizer._name):

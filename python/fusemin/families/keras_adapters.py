@@ -4,8 +4,8 @@ Both turn a number into a tensor in one of two ways: `tf.cast` makes it float32 
 it that tensor's dtype at once. Which of the two meets a hyperparameter differs from class to class.
 """
 
-from fusemin.optimizers.family import Adapter, SparseUpdate
-from fusemin.optimizers.numbers import through_float32
+from fusemin.families.family import Adapter, SparseUpdate
+from fusemin.families.numbers import through_float32
 
 # The base of the momentum schedule of every Nadam.
 NADAM_DECAY = 0.96
