@@ -127,7 +127,7 @@ def explain(optimizer, variables) -> Explanation:
     groups: dict[tuple[tf.DType, str], list[tf.Variable]] = {}
     for variable in unwrapped:
         groups.setdefault((variable.dtype, variable.device), []).append(variable)
-    options = {} if isinstance(planned, Stock) else planned.options
+    options = {} if isinstance(planned, Stock) else planned.option_numbers
     return Explanation(
         optimizer=type(optimizer).__name__,
         rows=tuple(

@@ -47,7 +47,7 @@ def _as_float(value) -> tf.Tensor:
 
 def _gradient_sums(update: FusedUpdate, values: Sequence[tf.Tensor], groups) -> list[tf.Tensor]:
     """What several ops must know of the gradients of each other: nothing, or one tensor."""
-    if len(groups) == 1 or not {"global_clipnorm", "dynamic_growth_steps"} & update.surroundings.options.keys():
+    if len(groups) == 1 or not {"global_clipnorm", "dynamic_growth_steps"} & update.options.numbers.keys():
         return []
     return [tf.add_n([_build.OPS.fusemin_gradient_sums([values[i] for i in group]) for _, group in groups])]
 
@@ -83,7 +83,7 @@ def fused_step(
     Returns:
       The buffers with the row written.
     """
-    around = update.surroundings
+    options = update.options
     traces = list(buffers)
     values = [g.values if is_sparse(g) else g for g in gradients]
     groups = _groups(update, gradients)
@@ -114,11 +114,11 @@ def fused_step(
         written = _build.OPS.fusemin_fused_step(
             params=[update.variables[i].handle for i in group],
             slots=[update.slots[i][k].handle for k in range(len(rule["slots"])) for i in group],
-            averages=[around.averages[i].handle for i in group if around.averages],
-            accumulators=[around.accumulators[i].handle for i in group if around.accumulators],
+            averages=[options.averages[i].handle for i in group if options.averages],
+            accumulators=[options.accumulators[i].handle for i in group if options.accumulators],
             scalars=[scalar.handle for scalar in update.scalars],
             iterations=[variable.handle for variable in iterations],
-            loss_scale=[variable.handle for variable in around.loss_scale],
+            loss_scale=[variable.handle for variable in options.loss_scale],
             gradients=[values[i] for i in group],
             indices=[gradients[i].indices for i in sparse],
             gradient_sums=sums,
@@ -131,9 +131,9 @@ def fused_step(
             rule=rule_name,
             constants=float64_bits(constants),
             inputs=positions,
-            option_names=list(around.options),
-            option_values=float64_bits(around.options.values()),
-            decays=[around.decays[i] for i in group if around.decays],
+            option_names=list(options.numbers),
+            option_values=float64_bits(options.numbers.values()),
+            decays=[options.decays[i] for i in group if options.decays],
             sparse=[group.index(i) for i in sparse],
             sparse_rows=update.sparse.rows,
             separate_duplicates=update.sparse.separate_duplicates,

@@ -86,9 +86,9 @@ class Fused:
         return f"rule '{self.rule}' updates {len(self.variables)} variables in one op"
 
     @property
-    def options(self) -> dict[str, float]:
-        """The numbers of `FusedUpdate`'s options, which need no variable."""
-        return self.family.step_options(self.optimizer)
+    def option_numbers(self) -> dict[str, float]:
+        """`StepOptions.numbers` of what `bind` returns."""
+        return self.family.option_numbers(self.optimizer)
 
     def dependencies(self) -> dict:
         """By any keys all that a step may depend on once it is traced."""
@@ -227,15 +227,15 @@ def _gradient_reasons(family, optimizer, variables, unwrapped, gradients, contex
 
 def _find_placement_reason(update: FusedUpdate, context: Context) -> str | None:
     """Why one op cannot update these variables: a slot or scalar is on another device. None if it can."""
-    around = update.surroundings
+    options = update.options
     if context.xla:
         held = [*update.variables, *([] if update.iterations is None else [update.iterations])]
         devices = sorted({_short(variable.device) for variable in held})
         if len(devices) > 1:
             return f"the variables are on several devices, {', '.join(devices)}, and XLA compiles the step"
     for i, variable in enumerate(update.variables):
-        own = [*update.slots[i], *around.averages[i : i + 1], *around.accumulators[i : i + 1]]
-        for other in (*own, *update.scalars, *around.loss_scale):
+        own = [*update.slots[i], *options.averages[i : i + 1], *options.accumulators[i : i + 1]]
+        for other in (*own, *update.scalars, *options.loss_scale):
             if other.device != variable.device:
                 return (
                     f"the optimizer's variable '{other.name}' is on {_short(other.device)}, and '{variable.name}' on "

@@ -122,3 +122,16 @@ def test_variables():
     assert plan(keras.optimizers.SGD(), []).reason == "there is no variable to update"
     assert plan(keras.optimizers.SGD(), [x, x]).reason == "a variable is listed twice"
     assert plan(keras.optimizers.SGD(), [x, 3]).reason == "there is a variable of a kind that is not known"
+
+
+def test_slots_of_keras_variables_have_the_names_that_stock_gives_them():
+    names = []
+    for way in ("stock", "fuse", "minimize"):
+        x, optimizer = keras.Variable([1.0, 2.0], name="x"), keras.optimizers.Adam(name="adam")
+        if way == "minimize":
+            fusemin.minimize(lambda x=x: tf.reduce_sum(x.value**2), 1, optimizer, trainable_variables=[x])
+        else:
+            optimizer = fusemin.fuse(optimizer) if way == "fuse" else optimizer
+            optimizer.apply_gradients([(tf.ones([2]), x)])
+        names.append([v.path for v in optimizer.variables])
+    assert names == [names[0]] * 3

@@ -147,8 +147,8 @@ def state_of(update) -> dict[str, np.ndarray]:
     result |= dict(zip(names["scalars"], update.scalars, strict=True))
     if update.iterations is not None:
         result["iterations"] = update.iterations
-    result |= {f"average[{i}]": average for i, average in enumerate(update.surroundings.averages)}
-    result |= {f"accumulator[{i}]": accumulator for i, accumulator in enumerate(update.surroundings.accumulators)}
+    result |= {f"average[{i}]": average for i, average in enumerate(update.options.averages)}
+    result |= {f"accumulator[{i}]": accumulator for i, accumulator in enumerate(update.options.accumulators)}
     return {name: variable.numpy().astype(np.float64) for name, variable in result.items()}
 
 
@@ -218,8 +218,8 @@ class Runs:
         key = (row.id, dtype, fused)
         if key not in self._bound:
             self._bound[key] = Bound.make(lambda: row.make(learning_rate=0.01), start, dtype)
-            assert len(self._bound[key].update.surroundings.averages) == 0
-            assert len(self._bound[key].update.surroundings.accumulators) == 0
+            assert len(self._bound[key].update.options.averages) == 0
+            assert len(self._bound[key].update.options.accumulators) == 0
         else:
             put(self._bound[key].update, start)
         return self._bound[key].take_steps(start, fused, lambda step, optimizer: None)

@@ -62,6 +62,6 @@ def bind(family: Family, adapter: Adapter, optimizer, rule: str, variables: list
         scalars=[held(family, adapter, inner, "scalars", name) for name in needed["scalars"]],
         iterations=family.iterations(inner),
         hyperparameters=hyperparameters(family, adapter, inner),
-        surroundings=family.surroundings(optimizer, unwrapped),
+        options=family.bound_options(optimizer, unwrapped),
         sparse=family.sparse(optimizer, adapter),
     )

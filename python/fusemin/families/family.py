@@ -26,18 +26,18 @@ class UnknownVariableError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Surroundings:
+class StepOptions:
     """What an optimizer does around its rule. The lists are empty, or have an entry for each variable.
 
     Attributes:
-      options: numbers by the op's name, see `option_names` in csrc/tensorflow/step_attributes.cc; absent is off.
+      numbers: by the op's name, see `option_names` in csrc/tensorflow/step_attributes.cc; absent is off.
       decays: whether weight decay applies.
       averages: moving averages of the variables.
       accumulators: sums of gradients.
       loss_scale: none, or the scale of a dynamically scaled loss and its counter of steps.
     """
 
-    options: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    numbers: Mapping[str, float] = dataclasses.field(default_factory=dict)
     decays: list[bool] = dataclasses.field(default_factory=list)
     averages: list[tf.Variable] = dataclasses.field(default_factory=list)
     accumulators: list[tf.Variable] = dataclasses.field(default_factory=list)
@@ -71,7 +71,7 @@ class FusedUpdate:
       scalars: the rule's scalar variables, in its order.
       iterations: the int64 count of steps taken, or None if the optimizer has none.
       hyperparameters: the rule's hyperparameters by name; may hold more.
-      surroundings: what surrounds the rule.
+      options: what the optimizer does around the rule.
       sparse: what becomes of a sparse gradient.
     """
 
@@ -81,7 +81,7 @@ class FusedUpdate:
     scalars: list[tf.Variable]
     iterations: tf.Variable | None
     hyperparameters: Mapping[str, Hyperparameter]
-    surroundings: Surroundings
+    options: StepOptions
     sparse: SparseUpdate
 
 
@@ -124,7 +124,7 @@ class Family(abc.ABC):
       name: how users call the family.
       module: prefix of the modules that define its optimizers.
       adapters: by class name.
-      options: what may surround a rule, as users call it, and is fused.
+      options: what its optimizers do around a rule and is fused, as users call it.
       sparse_except: which of these stock refuses with a sparse gradient.
       hooks: the methods that make up a step. A subclass that overrides one of them is not what the rule computes.
       mixin: what `fuse` puts before the class of an optimizer: it overrides the one method by which the library takes a
@@ -180,8 +180,8 @@ class Family(abc.ABC):
         """An option of this instance that the op does not take over for these variables, or None."""
         return None
 
-    def step_options(self, optimizer) -> dict[str, float]:
-        """`Surroundings.options`, which no variable is needed for."""
+    def option_numbers(self, optimizer) -> dict[str, float]:
+        """`StepOptions.numbers`, which need no variable."""
         return {}
 
     def find_step_reason(self, optimizer, variables: list) -> str | None:
@@ -200,9 +200,9 @@ class Family(abc.ABC):
         """What of this instance, or of a variable as users know it, stock refuses with a sparse gradient, or None."""
         return None
 
-    def surroundings(self, optimizer, variables: list[tf.Variable]) -> Surroundings:
+    def bound_options(self, optimizer, variables: list[tf.Variable]) -> StepOptions:
         """What the optimizer does around its rule. Only after `build`."""
-        return Surroundings(self.step_options(optimizer))
+        return StepOptions(self.option_numbers(optimizer))
 
     def check_variables(self, optimizer, variables: list[tf.Variable]) -> None:
         """Raises an UnknownVariableError if the optimizer was built for other variables. Creates nothing."""

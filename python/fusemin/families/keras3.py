@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from fusemin import _compat
 from fusemin.families.clipping import clipping_options
-from fusemin.families.family import Adapter, Family, SparseUpdate, Surroundings, UnknownVariableError
+from fusemin.families.family import Adapter, Family, SparseUpdate, StepOptions, UnknownVariableError
 from fusemin.families.keras_adapters import ADAM, ALIKE, lion, momentum_rule, nadam
 from fusemin.families.numbers import through_float32
 
@@ -128,7 +128,7 @@ class Keras3(Family):
         clips_globally = "global_clipnorm" in clipping_options(inner)
         return dataclasses.replace(adapter.sparse(inner), separate_duplicates=not clips_globally)
 
-    def step_options(self, optimizer):
+    def option_numbers(self, optimizer):
         wrapper, optimizer = optimizer, self.inner(optimizer)
         options = clipping_options(optimizer)
         if optimizer.weight_decay:
@@ -146,8 +146,8 @@ class Keras3(Family):
             options["dynamic_growth_steps"] = wrapper.dynamic_growth_steps
         return options
 
-    def surroundings(self, optimizer, variables):
-        options = self.step_options(optimizer)
+    def bound_options(self, optimizer, variables):
+        options = self.option_numbers(optimizer)
         wrapper, optimizer = optimizer, self.inner(optimizer)
         indices = [optimizer._get_variable_index(v) for v in variables]
         decays, averages, accumulators, loss_scale = [], [], [], []
@@ -159,7 +159,7 @@ class Keras3(Family):
             accumulators = [_unwrap(optimizer._accumulated_gradients[i]) for i in indices]
         if wrapper is not optimizer:
             loss_scale = [_unwrap(wrapper.dynamic_scale), _unwrap(wrapper.step_counter)]
-        return Surroundings(options, decays, averages, accumulators, loss_scale)
+        return StepOptions(options, decays, averages, accumulators, loss_scale)
 
     def check_variables(self, optimizer, variables):
         if optimizer.built:

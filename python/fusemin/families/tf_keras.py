@@ -5,7 +5,7 @@ import dataclasses
 import tensorflow as tf
 
 from fusemin.families.clipping import clipping_options
-from fusemin.families.family import Adapter, Family, SparseUpdate, Surroundings, UnknownVariableError
+from fusemin.families.family import Adapter, Family, SparseUpdate, StepOptions, UnknownVariableError
 from fusemin.families.keras_adapters import ADADELTA, ALIKE, lion, momentum_rule, nadam
 from fusemin.families.numbers import through_float32
 
@@ -75,7 +75,7 @@ class TfKeras(Family):
             return "a DTensor mesh"
         return None
 
-    def step_options(self, optimizer):
+    def option_numbers(self, optimizer):
         options = clipping_options(optimizer)
         if optimizer.weight_decay:
             options["weight_decay"] = through_float32(optimizer.weight_decay)
@@ -85,13 +85,13 @@ class TfKeras(Family):
                 options["ema_overwrite_frequency"] = optimizer.ema_overwrite_frequency
         return options
 
-    def surroundings(self, optimizer, variables):
+    def bound_options(self, optimizer, variables):
         decays, averages = [], []
         if optimizer.weight_decay:
             decays = [optimizer._use_weight_decay(v) for v in variables]
         if optimizer.use_ema:
             averages = [self.slot(optimizer, "_model_variables_moving_average", v) for v in variables]
-        return Surroundings(self.step_options(optimizer), decays, averages)
+        return StepOptions(self.option_numbers(optimizer), decays, averages)
 
     def check_variables(self, optimizer, variables):
         if getattr(optimizer, "_built", False):

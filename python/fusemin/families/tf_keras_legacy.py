@@ -174,7 +174,7 @@ class TfKerasLegacy(Family):
     def unsupported_sparse(self, optimizer, variable):
         return f"a constraint of '{variable.name}'" if constraint(variable) is not None else None
 
-    def step_options(self, optimizer):
+    def option_numbers(self, optimizer):
         return clipping_options(optimizer)
 
     def build(self, optimizer, variables):
