@@ -5,15 +5,9 @@
 #include <cstdint>
 
 #include "kernels/step.h"
-#include "kernels/user_options.h"
+#include "options/table.h"
 
 namespace fusemin {
-
-// Whether the gradients must be summed up before the update.
-inline bool NeedsNorms(const UserOptions& options) {
-  constexpr double kOff = UserOptions::kOff;
-  return options.clipnorm != kOff || options.global_clipnorm != kOff || options.dynamic_growth_steps != kOff;
-}
 
 // Elements of one tensor that a step reads and writes.
 inline uint64_t ElementsMoved(const Rule& rule, const UserOptions& options, const Segment& segment) {
@@ -23,7 +17,7 @@ inline uint64_t ElementsMoved(const Rule& rule, const UserOptions& options, cons
   if (accumulates) n += 2;
   if (segment.gradient_row != nullptr) n += 1;
   if (segment.param_row != nullptr) n += 1;
-  if (NeedsNorms(options)) {
+  if (NeedsSums(options)) {
     n += 1;                                                               // The gradient once more,
     if (accumulates) n += 2 - (segment.gradient_row == nullptr ? 1 : 0);  // or the accumulator instead of it.
   }

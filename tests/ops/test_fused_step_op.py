@@ -342,7 +342,11 @@ INVALID_CALLS = {
         ["`inputs`"],
     ),
     "too few names": (with_inputs(names=["x0"]), INVALID, ["`names`"]),
-    "option that there is not": (with_inputs(**option("clip_by_norm")), INVALID, ["no option 'clip_by_norm'"]),
+    "option that there is not": (
+        with_inputs(**option("clip_by_norm")),
+        INVALID,
+        ["no option 'clip_by_norm'", "clipnorm"],
+    ),
     "option without value": (
         with_inputs(option_names=["clipnorm"], option_values=[]),
         INVALID,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from fused_step_call import FusedStepCall
+from tests.support.fused_step_call import FusedStepCall
 
 from fusemin import _build
 from fusemin.fused_step import float64_bits

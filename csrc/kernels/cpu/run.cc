@@ -9,6 +9,7 @@
 
 #include "kernels/cpu/registry.h"
 #include "kernels/slices.h"
+#include "options/table.h"
 
 namespace fusemin::cpu {
 namespace {
@@ -105,11 +106,7 @@ class Run {
     const bool rows = std::any_of(segments_, segments_ + num_segments_, HasRows);
     const bool per_segment = options.clip_norm != StepOptions::kOff;
     const bool global = options.global_clip_norm != StepOptions::kOff;
-    const bool plain = options.gradient_scale == 1.0 && options.clip_value == StepOptions::kOff && !per_segment &&
-                       !global && options.weight_decay == StepOptions::kOff &&
-                       options.ema_momentum == StepOptions::kOff && options.accumulated_steps == 0 &&
-                       !options.skip_if_not_finite && kernels_.update != nullptr;
-    if (plain && !rows && !any_slices_) {
+    if (!step_.has_options && kernels_.update != nullptr && !rows && !any_slices_) {
       ForEachShare([this](const Segment& segment, int64_t begin, int64_t end) {
         kernels_.update(step_.prepared, segment, begin, end);
       });
@@ -506,6 +503,15 @@ class Run {
 };
 
 }  // namespace
+
+Step PrepareStep(const Rule& rule, DType dtype, Isa isa, const UserOptions& options, const double* hyperparameters,
+                 int64_t iterations, double loss_scale, double* scalars) {
+  Step step{&rule, dtype, isa, {}, options.At(iterations, loss_scale, dtype), HasOptions(options), hyperparameters[0]};
+  // By convention the first hyperparameter is the learning rate.
+  rule.kernels[static_cast<int>(dtype)].prepare(hyperparameters, static_cast<double>(options.Updates(iterations) + 1),
+                                                scalars, &step.prepared);
+  return step;
+}
 
 int64_t StepBytes(const Rule& rule, DType dtype, const Segment* segments, int num_segments) {
   int64_t elements = 0;
