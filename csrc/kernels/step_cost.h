@@ -18,8 +18,8 @@ inline uint64_t ElementsMoved(const Rule& rule, const UserOptions& options, cons
   if (segment.gradient_row != nullptr) n += 1;
   if (segment.param_row != nullptr) n += 1;
   if (NeedsSums(options)) {
-    n += 1;                                                               // The gradient once more,
-    if (accumulates) n += 2 - (segment.gradient_row == nullptr ? 1 : 0);  // or the accumulator instead of it.
+    n += 1;  // The gradient once more, and the accumulator, or the new accumulator instead of the gradient.
+    if (accumulates) n += segment.gradient_row == nullptr || options.IsDynamic() ? 1 : 2;
   }
   if (rule.has_trust_ratio) {
     n += 1 + rule.num_slots;  // Parameter and slots are read once more, and a parameter that decays is written.

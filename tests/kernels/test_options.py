@@ -70,7 +70,7 @@ def test_unknown_option(call):
         "step": lambda options: run(draw("sgd", "float32", [3]), options=options),
         "step_bytes": lambda options: _core.step_bytes("sgd", "float32", [3], options),
     }
-    with pytest.raises(ValueError, match="no option 'clip_value'; there are .*clipvalue, clipnorm"):
+    with pytest.raises(ValueError, match=r"no option 'clip_value'; there are .*clipvalue, clipnorm"):
         calls[call]({"clip_value": 1.0})
 
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from tests.support.fused_step_call import FusedStepCall
 
 from fusemin import _build
 from fusemin.fused_step import float64_bits
+from tests.support.fused_step_call import FusedStepCall
 
 ERRORS = (tf.errors.InvalidArgumentError, ValueError)
 ROWS = 4

@@ -264,17 +264,14 @@ class Run {
       for (int i = 0; i < num_segments_; ++i) {
         const double limit = step_.options.clip_norm;
         const double norm = std::sqrt(sum(at, at + count(i))) * scale;
-        // As in tf.clip_by_norm: a norm of infinity leaves 0, and NaN where the gradient is infinite.
-        scales_[i] = scale * (limit / (norm > limit || norm != norm ? norm : limit));
+        scales_[i] = scale * NormClipFactor(norm, limit);
         at += count(i);
       }
       return;
     }
     const double limit = step_.options.global_clip_norm;
     const double norm = std::sqrt(summed ? sums_->squares : sum(0, chunks)) * scale;
-    // As in tf.clip_by_global_norm: a norm that is not finite makes all gradients NaN.
-    const double factor = limit * std::min(1.0 / norm, 1.0 / limit) + (norm - norm);
-    std::fill(scales_.begin(), scales_.end(), scale * factor);
+    std::fill(scales_.begin(), scales_.end(), scale * GlobalNormClipFactor(norm, limit));
   }
 
   // Writes the dense gradient of [begin, end) to `out`. `row` is the position in `slices.rows` of the first row that is

@@ -200,8 +200,9 @@ Plan::Plan(const Step& step, const Segment* segments, int num_segments, const st
   }
   const size_t passes = launches_.size() / groups.size();
   AddLaunches(groups, num_blocks, &rule, variant, twice ? Phase::kMove : Phase::kUpdate);
-  // The first pass adds to the accumulators.
-  for (size_t i = groups.size(); i < launches_.size(); ++i) launches_[i].parameters.accumulated = sums;
+  // The first pass adds to the accumulators, unless it decides whether the step is skipped.
+  const bool accumulated = sums && !options.IsDynamic();
+  for (size_t i = groups.size(); i < launches_.size(); ++i) launches_[i].parameters.accumulated = accumulated;
 
   StepParameters& last = launches_.back().parameters;
   std::vector<RowCopies> others;

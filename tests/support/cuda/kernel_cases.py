@@ -104,6 +104,16 @@ CASES = {
     "dynamic loss scale grows": Case(options={"dynamic_growth_steps": LOSS_COUNTER + 1.0}),
     "dynamic loss scale, infinity": Case(options=_DYNAMIC, bad=np.inf),
     "dynamic loss scale, NaN, out of place": Case(options=_DYNAMIC, bad=np.nan, out_of_place=True),
+    **{
+        f"accumulation, dynamic loss scale, a step that {what}{', infinity' if bad else ''}": Case(
+            options=_ACCUMULATION | _DYNAMIC, iterations=iterations, bad=bad, out_of_place=bad is not None
+        )
+        for what, iterations in (("adds", 9), ("applies", 11))
+        for bad in (None, np.inf)
+    },
+    "accumulation, dynamic loss scale, clipnorm": Case(
+        options=_ACCUMULATION | _DYNAMIC | {"clipnorm": 0.5}, iterations=11, rows=True
+    ),
     "all": Case(SIZES, options=_ALL | {"global_clipnorm": 2.0}, rows=True, out_of_place=True, from_memory=(0,)),
 }
 
