@@ -67,19 +67,21 @@ def fused_step(
     row: tf.Tensor | int = 0,
     row_offset: int = 0,
     in_loop: bool = False,
+    after: Sequence[tf.Tensor] = (),
 ) -> list[tf.Tensor]:
     """Updates all variables by one step and writes one row of the traces.
 
     Args:
       update: the optimizer and its variables.
       gradients: for each variable a tensor of its shape and dtype, or slices of it.
-      loss: the value of the source "value"; None if no source is of it and nothing must be computed before the update.
+      loss: the value of the source "value"; None if no source is of it.
       sources: for each buffer, what its row is a copy of.
       buffers: traces, of shape [num_steps, ...]; written in place where nothing else holds them.
       row: int32 scalar; the row written is `row + row_offset`.
       row_offset: see `row`; a constant part costs no op.
       in_loop: whether this builds part of the body of a loop that takes two steps at least. XLA inlines a loop of one,
         which must not have an update that was compiled for the body of a loop.
+      after: floating scalars that must be computed before the update, or XLA would copy for them what it replaces.
 
     Returns:
       The buffers with the row written.
@@ -125,8 +127,8 @@ def fused_step(
             gradient_sums=sums,
             hyperparameters=inputs,
             row=row,
-            # Elsewhere a read of a variable that is not done yet keeps its buffer.
-            after=[loss] if loss is not None and in_xla() else [],
+            # Elsewhere a read of a variable keeps its buffer as long as it is needed.
+            after=list(after) if in_xla() else [],
             values=[loss] if needs_loss else [],
             buffers=[traces[b] for b in traced],
             rule=rule_name,

@@ -42,6 +42,20 @@ def _has_effects(op: tf.Operation) -> bool:
     return any(f is None or has_effects(f.graph.get_operations()) for f in functions)
 
 
+def depends_on(tensor: tf.Tensor, operations: set) -> bool:
+    """Whether a tensor of a graph is computed from what one of these ops returned, or by a stateful op, such as a
+    read of a variable."""
+    waiting, seen = [tensor.op], set()
+    while waiting:
+        op = waiting.pop()
+        if op in operations or op.op_def.is_stateful:
+            return True
+        if op not in seen:
+            seen.add(op)
+            waiting += [t.op for t in op.inputs] + list(op.control_inputs)
+    return False
+
+
 def with_effects(function, *arguments):
     """Calls a function while a graph is built. Returns `(returned, effects)`: what it returned, and whether an op that
     it made has effects."""

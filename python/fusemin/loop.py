@@ -61,19 +61,24 @@ def _trial(step, trace_fn, criterion, use_seed) -> tuple[TracePlan, Any]:
     def trial(index, loss, gradients, parameters, optimizer_state, seed):
         nonlocal plan
         state = criterion.bootstrap(loss, gradients, parameters) if criterion is not None else ()
+        has_converged = tf.zeros(tf.shape(loss), tf.bool)
         quantities = MinimizeTraceableQuantities(
             step=index,
             loss=loss,
             gradients=gradients,
             parameters=parameters,
-            has_converged=tf.zeros(tf.shape(loss), tf.bool),
+            has_converged=has_converged,
             convergence_criterion_state=state,
             optimizer_state=optimizer_state,
             seed=seed,
         )
+        of_update = [parameters, optimizer_state]
+        if criterion is not None:
+            of_update += [has_converged, tf.nest.map_structure(tf.convert_to_tensor, state)]
+        late = {t.op for t in tf.nest.flatten(of_update, expand_composites=True)}
         traced, effects = graphs.with_effects(trace_fn, quantities)
         source = functools.partial(step.trace_source, quantities=quantities, effects=effects)
-        plan = TracePlan.make(traced, source, effects)
+        plan = TracePlan.make(traced, source, effects, lambda t: graphs.depends_on(t, late))
         return tf.nest.map_structure(tf.convert_to_tensor, state)
 
     criterion_state = graphs.trial(
@@ -153,6 +158,23 @@ class Loop:
         step_seed, next_seed = seeds.split_seed(carry.seed) if self.use_seed else (None, ())
         criterion, plan, options = self.criterion, self.plan, self._options
         calls_trace_fn = bool(plan.derived_specs) or plan.effects
+        index = _plus(_plus(carry.taken, offset), before)
+        seed_after = next_seed if self.use_seed else tf.constant(-1)
+
+        def early_leaves(loss, gradients, parameters):
+            quantities = MinimizeTraceableQuantities(
+                step=index,
+                loss=loss,
+                gradients=gradients,
+                parameters=parameters,
+                has_converged=tf.zeros(tf.shape(loss), tf.bool),
+                convergence_criterion_state=carry.criterion_state,
+                optimizer_state=(),
+                seed=seed_after,
+            )
+            values = plan.derived(self._trace_fn(quantities))
+            return [value for value, early in zip(values, plan.early, strict=True) if early]
+
         result = self.step(
             carry.state,
             seed=step_seed,
@@ -162,8 +184,9 @@ class Loop:
             row_offset=offset,
             in_loop=in_loop,
             needs_parameters=calls_trace_fn or criterion is not None,
+            # XLA would compute them after the update, from copies of what the update replaces.
+            before_update=early_leaves if self.in_xla and any(plan.early) and not plan.effects else None,
         )
-        index = _plus(_plus(carry.taken, offset), before)
         has_converged, done, criterion_state = tf.zeros(tf.shape(result.loss), tf.bool), (), ()
         if criterion is not None:
             has_converged, criterion_state = _converge(
@@ -180,7 +203,7 @@ class Loop:
                 has_converged=has_converged,
                 convergence_criterion_state=criterion_state,
                 optimizer_state=result.optimizer_state,
-                seed=next_seed if self.use_seed else tf.constant(-1),
+                seed=seed_after,
             )
             values = plan.derived(self._trace_fn(quantities))
             derived = write_rows(derived, values, carry.taken, row_offset=offset)

@@ -59,7 +59,9 @@ class StatelessStep:
     def trace_source(self, leaf, quantities, effects) -> None:
         """No variable is updated, so no leaf is written by an update op."""
 
-    def __call__(self, state, *, seed, sources, buffers, row, row_offset, in_loop, needs_parameters) -> StepResult:
+    def __call__(
+        self, state, *, seed, sources, buffers, row, row_offset, in_loop, needs_parameters, before_update=None
+    ) -> StepResult:
         loss, gradients, parameters, optimizer_state = self._step(*state, seed)
         # The loop carries the structure that it began with, such as a tuple where `update` returns a list.
         state = tf.nest.pack_sequence_as(state, tf.nest.flatten((parameters, optimizer_state)))

@@ -1,6 +1,7 @@
 """Which leaves of a trace the update op writes, and which are written after it."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -47,21 +48,25 @@ class TracePlan:
       source_specs: for each leaf with a TraceSource its TensorSpec.
       effects: whether `trace_fn` must be called at each step even if the update op writes all rows, since it does more
         than return tensors.
+      early: for each other leaf whether it is a number that depends on the loss, the gradients and what was known
+        before the step only, and not on the update.
     """
 
     structure: Any
     leaves: list[TraceSource | tf.TensorSpec]
     source_specs: list[tf.TensorSpec]
     effects: bool = False
+    early: tuple[bool, ...] = ()
 
     @classmethod
-    def make(cls, structure, trace_source, effects: bool) -> "TracePlan":
+    def make(cls, structure, trace_source, effects: bool, is_late: Callable[[tf.Tensor], bool]) -> "TracePlan":
         """The plan for what `trace_fn` returned while it was traced for trial.
 
         Args:
           structure: what it returned.
           trace_source: function from a leaf to its TraceSource or None.
           effects: see the attribute.
+          is_late: function from a tensor to whether it depends on the update.
         """
         converted, leaves = _flatten(structure, trace_source)
         flat = tf.nest.flatten(converted, expand_composites=True)
@@ -69,7 +74,9 @@ class TracePlan:
         plan = [leaf if isinstance(leaf, TraceSource) else spec for leaf, spec in zip(leaves, specs, strict=True)]
         structure = tf.nest.map_structure(tf.type_spec_from_value, converted)
         source_specs = [s for s, leaf in zip(specs, plan, strict=True) if isinstance(leaf, TraceSource)]
-        return cls(structure, plan, source_specs, effects)
+        derived = [t for t, leaf in zip(flat, plan, strict=True) if isinstance(leaf, tf.TensorSpec)]
+        early = tuple(t.shape.rank == 0 and t.dtype.is_floating and not is_late(t) for t in derived)
+        return cls(structure, plan, source_specs, effects, early)
 
     @property
     def sources(self) -> list[TraceSource]:

@@ -110,13 +110,19 @@ class VariableStep:
                 return TraceSource("param", i) if constraint(self.variables[i]) is None else None
         return None
 
-    def __call__(self, state, *, seed, sources, buffers, row, row_offset, in_loop, needs_parameters) -> StepResult:
+    def __call__(
+        self, state, *, seed, sources, buffers, row, row_offset, in_loop, needs_parameters, before_update=None
+    ) -> StepResult:
         """One step. See `fusemin.step_result`."""
         loss, gradients = self._differentiate(seed)
         if self.variables is None:
             self.variables = list(self._read)
         if self.update is not None:
-            buffers = fused_step(self.update, gradients, loss, sources, buffers, row, row_offset, in_loop)
+            after = [loss]
+            if before_update is not None:
+                dense = [densify(g, v) for g, v in zip(gradients, self._unwrapped(), strict=True)]
+                after += before_update(loss, dense, [v.read_value() for v in self._unwrapped()])
+            buffers = fused_step(self.update, gradients, loss, sources, buffers, row, row_offset, in_loop, after)
             for variable in self.variables:
                 constrain(variable)
         else:
