@@ -17,9 +17,10 @@ set(CUDA_BINARY ${CMAKE_CURRENT_BINARY_DIR}/cuda)
 set(compile_cuda ${CMAKE_CURRENT_LIST_DIR}/compile_cuda.py)
 file(MAKE_DIRECTORY ${CUDA_BINARY})
 
-file(GLOB cuda_headers CONFIGURE_DEPENDS ${CUDA_SOURCE}/*.cuh)
+file(GLOB cuda_headers CONFIGURE_DEPENDS ${CUDA_SOURCE}/*.cuh ${KERNELS_SOURCE}/options/*.h)
+list(REMOVE_ITEM cuda_headers ${KERNELS_SOURCE}/options/table.h)
 list(APPEND cuda_headers ${CUDA_SOURCE}/parameters.h ${KERNELS_SOURCE}/kernels/step.h
-  ${KERNELS_SOURCE}/kernels/user_options.h ${KERNELS_SOURCE}/numeric/half.h ${KERNELS_SOURCE}/numeric/math.h
+  ${KERNELS_SOURCE}/numeric/half.h ${KERNELS_SOURCE}/numeric/math.h
   ${KERNELS_SOURCE}/numeric/rule_list.h)
 
 add_library(fusemin_cuda SHARED

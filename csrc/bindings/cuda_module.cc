@@ -175,7 +175,7 @@ Args:
   hyperparameters: for each of the rule's a number, or (type, address).
   scalars: for each of the rule's (type, address, address of the next value or 0).
   iterations, loss_scale, loss_counter: None, or such a tuple.
-  options: what surrounds the rule, by the names that Keras gives it.
+  options: numbers, by the names in `_core.options()`.
   copies: (to, from, bytes), copied after the update.
 
 Raises:

@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <map>
 #include <optional>
 
 #include "bindings/cuda_module.h"
@@ -13,6 +14,7 @@
 #include "kernels/cpu/run.h"
 #include "kernels/cpu/workers.h"
 #include "kernels/slices.h"
+#include "options/table.h"
 
 namespace py = pybind11;
 
@@ -92,38 +94,6 @@ class CheckedArrays {
 
 using Arrays = std::vector<py::array>;
 
-StepOptions OptionsFrom(const py::dict& given) {
-  StepOptions options;
-  for (const auto& [key, value] : given) {
-    const std::string name = py::str(key);
-    if (name == "gradient_scale") {
-      options.gradient_scale = value.cast<double>();
-    } else if (name == "clip_value") {
-      options.clip_value = value.cast<double>();
-    } else if (name == "clip_norm") {
-      options.clip_norm = value.cast<double>();
-    } else if (name == "global_clip_norm") {
-      options.global_clip_norm = value.cast<double>();
-    } else if (name == "weight_decay") {
-      options.weight_decay = value.cast<double>();
-    } else if (name == "ema_momentum") {
-      options.ema_momentum = value.cast<double>();
-      options.ema_complement = 1.0 - options.ema_momentum;
-    } else if (name == "ema_overwrite") {
-      options.ema_overwrite = value.cast<bool>();
-    } else if (name == "accumulated_steps") {
-      options.accumulated_steps = value.cast<int>();
-    } else if (name == "applies") {
-      options.applies = value.cast<bool>();
-    } else if (name == "skip_if_not_finite") {
-      options.skip_if_not_finite = value.cast<bool>();
-    } else {
-      throw py::value_error("options has no '" + name + "'");
-    }
-  }
-  return options;
-}
-
 SparseRows SparseRowsFrom(const std::string& name) {
   if (name == "every") return SparseRows::kEvery;
   if (name == "slots_of_every") return SparseRows::kSlotsOfEvery;
@@ -155,9 +125,9 @@ Slices SlicesFrom(const py::array& param, const py::array& indices, const std::s
 
 py::list Step(const std::string& rule_name, const Arrays& params, const Arrays& gradients,
               const std::vector<Arrays>& slots, const std::vector<double>& hyperparameters, int64_t step,
-              std::vector<double> scalars, const std::string& isa_name, int num_threads, const Arrays& gradient_rows,
-              const Arrays& param_rows, const Arrays& averages, const Arrays& accumulators,
-              const std::vector<bool>& decays, const py::dict& options,
+              std::vector<double> scalars, double loss_scale, const std::string& isa_name, int num_threads,
+              const Arrays& gradient_rows, const Arrays& param_rows, const Arrays& averages, const Arrays& accumulators,
+              const std::vector<bool>& decays, const std::map<std::string, double>& given_options,
               const std::vector<std::optional<py::array>>& indices, const std::string& sparse_rows,
               bool separate_duplicates) {
   const cpu::Isa isa = IsaByName(isa_name);
@@ -181,11 +151,10 @@ py::list Step(const std::string& rule_name, const Arrays& params, const Arrays& 
         "gradient_rows, param_rows, averages, accumulators, decays and indices must be empty or as many as params");
   }
   const SparseOptions sparse{SparseRowsFrom(sparse_rows), separate_duplicates};
-  const StepOptions step_options = OptionsFrom(options);
-  if (averages.empty() != (step_options.ema_momentum == StepOptions::kOff) ||
-      accumulators.empty() != (step_options.accumulated_steps == 0)) {
+  const UserOptions options = OptionsByName(given_options);
+  if (averages.empty() == options.Averages() || accumulators.empty() == options.Accumulates()) {
     throw py::value_error(
-        "averages go with the option ema_momentum, and accumulators with the option accumulated_steps");
+        "averages go with the option ema_momentum, and accumulators with the option gradient_accumulation_steps");
   }
 
   const DType dtype = DTypeOf(params[0], "params[0]");
@@ -224,14 +193,37 @@ py::list Step(const std::string& rule_name, const Arrays& params, const Arrays& 
   checked.RequireDisjoint();
   if (step < 1) throw py::value_error("step counts from 1, it is " + std::to_string(step));
 
-  cpu::Step prepared{rule, dtype, isa, {}, step_options, hyperparameters[0], sparse};
-  rule->kernels[static_cast<int>(dtype)].prepare(hyperparameters.data(), static_cast<double>(step), scalars.data(),
-                                                 &prepared.prepared);
+  const std::vector<double> old_scalars = scalars;
+  cpu::Step prepared =
+      cpu::PrepareStep(*rule, dtype, isa, options, hyperparameters.data(), step - 1, loss_scale, scalars.data());
+  prepared.sparse = sparse;
+  bool taken = false;
   {
     py::gil_scoped_release release;
-    cpu::RunStep(prepared, segments.data(), static_cast<int>(segments.size()), num_threads, cpu::RunOnWorkers);
+    taken = cpu::RunStep(prepared, segments.data(), static_cast<int>(segments.size()), num_threads, cpu::RunOnWorkers);
   }
-  return py::cast(scalars);
+  return py::cast(taken && prepared.options.applies ? scalars : old_scalars);
+}
+
+py::dict Options() {
+  constexpr const char* kKinds[] = {"real", "flag", "count_of_steps"};
+  constexpr const char* kTensors[] = {nullptr, "decays", "averages", "accumulators", "loss_scale"};
+  constexpr const char* kSums[] = {nullptr, "each_tensor", "all_tensors"};
+  const auto text_or_none = [](const char* text) -> py::object {
+    if (text == nullptr) return py::none();
+    return py::str(text);
+  };
+  py::dict all;
+  for (const OptionEntry& option : OptionTable()) {
+    py::dict entry;
+    entry["default"] = option.off;
+    entry["kind"] = kKinds[static_cast<int>(option.kind)];
+    entry["tensors"] = text_or_none(kTensors[static_cast<int>(option.tensors)]);
+    entry["sums"] = text_or_none(kSums[static_cast<int>(option.sums)]);
+    entry["doc"] = option.doc;
+    all[option.name] = entry;
+  }
+  return all;
 }
 
 py::dict Rules() {
@@ -265,9 +257,10 @@ PYBIND11_MODULE(_core, m) {
   m.doc() = "The CPU kernels of fusemin on NumPy arrays, and facts about this build.";
   m.def("step", &Step, py::arg("rule"), py::arg("params"), py::arg("gradients"), py::kw_only(),
         py::arg("slots") = std::vector<Arrays>(), py::arg("hyperparameters"), py::arg("step") = 1,
-        py::arg("scalars") = std::vector<double>(), py::arg("isa") = "", py::arg("num_threads") = 1,
-        py::arg("gradient_rows") = Arrays(), py::arg("param_rows") = Arrays(), py::arg("averages") = Arrays(),
-        py::arg("accumulators") = Arrays(), py::arg("decays") = std::vector<bool>(), py::arg("options") = py::dict(),
+        py::arg("scalars") = std::vector<double>(), py::arg("loss_scale") = 1.0, py::arg("isa") = "",
+        py::arg("num_threads") = 1, py::arg("gradient_rows") = Arrays(), py::arg("param_rows") = Arrays(),
+        py::arg("averages") = Arrays(), py::arg("accumulators") = Arrays(), py::arg("decays") = std::vector<bool>(),
+        py::arg("options") = std::map<std::string, double>(),
         py::arg("indices") = std::vector<std::optional<py::array>>(), py::arg("sparse_rows") = "every",
         py::arg("separate_duplicates") = false,
         R"(Updates `params` and `slots` in place by one step of a rule, and returns the next `scalars`.
@@ -277,29 +270,34 @@ Args:
   params, gradients: lists of C-contiguous arrays of one dtype (float32, float64, float16, ml_dtypes.bfloat16).
   slots: for each slot of the rule, a list of arrays like `params`.
   hyperparameters: floats, in the order of `rules()[rule]["hyperparameters"]`.
-  step: which step this is, counted from 1.
+  step: which call of the optimizer this is, counted from 1.
   scalars: floats, in the order of `rules()[rule]["scalars"]`.
+  loss_scale: what the loss was multiplied with; counts with the option dynamic_growth_steps only.
   isa: one of `isas()`; by default the one in use.
   num_threads: at most so many threads.
   gradient_rows, param_rows: arrays like `params` that receive copies of the gradients and of the new parameters.
   averages: arrays like `params`, their moving averages; updated in place.
   accumulators: arrays like `params`, sums of gradients; updated in place.
   decays: for each parameter whether weight decay applies; by default to all.
-  options: what surrounds the rule, see StepOptions in csrc/kernels/step.h: gradient_scale, clip_value, clip_norm,
-    global_clip_norm, weight_decay, ema_momentum, ema_overwrite, accumulated_steps, applies, skip_if_not_finite.
+  options: numbers, by the names in `options()`.
   indices: for each parameter None, or the rows, int32 or int64, that the slices of its gradient are of; the gradient is
     then an array [k, ...] of slices.
   sparse_rows, separate_duplicates: what becomes of these gradients, see SparseOptions in csrc/kernels/step.h.
 
 Raises:
   TypeError: an array of another dtype.
-  ValueError: a wrong number of arguments, a wrong size, an array that is not contiguous, aligned or writable, or that
+  ValueError: an unknown name, a wrong number of arguments, a wrong size, an array that is not contiguous, aligned or writable, or that
     overlaps one that is written.)");
   BindStepCost(m);
 #ifdef FUSEMIN_CUDA_ARCHITECTURES
   BindCuda(m);
 #endif
   m.def("rules", &Rules, "The rules, each with the names of its hyperparameters, slots and scalars, in order.");
+  m.def("options", &Options, R"(What users may ask of every optimizer beside its rule, by name, in the order of a step.
+
+Each has its `default`, with which it is off; its `kind`, "real", "flag" or "count_of_steps"; the `tensors` of the op that
+must be there with it, or None; whether it needs `sums` over "each_tensor" or "all_tensors" of the gradients first, or
+None; and a line of documentation, `doc`.)");
   m.def("isas", &Isas, "The instruction sets that this build has and this machine can run, narrowest first.");
   m.def(
       "isa", [] { return std::string(cpu::IsaName(IsaByName(""))); },

@@ -19,25 +19,9 @@ DType DTypeByName(const std::string& name) {
 
 UserOptions OptionsByName(const std::map<std::string, double>& given) {
   UserOptions options;
-  const std::pair<const char*, double*> fields[] = {
-      {"loss_scale_factor", &options.loss_scale_factor},
-      {"clipvalue", &options.clipvalue},
-      {"clipnorm", &options.clipnorm},
-      {"global_clipnorm", &options.global_clipnorm},
-      {"weight_decay", &options.weight_decay},
-      {"ema_momentum", &options.ema_momentum},
-      {"ema_starts_at_param", &options.ema_starts_at_param},
-      {"ema_overwrite_frequency", &options.ema_overwrite_frequency},
-      {"gradient_accumulation_steps", &options.gradient_accumulation_steps},
-      {"dynamic_growth_steps", &options.dynamic_growth_steps},
-  };
   for (const auto& [name, value] : given) {
-    double* found = nullptr;
-    for (const auto& [known, field] : fields) {
-      if (name == known) found = field;
-    }
-    if (found == nullptr) throw py::value_error("there is no option '" + name + "'");
-    *found = value;
+    const std::string error = SetOption(name, value, &options);
+    if (!error.empty()) throw py::value_error(error);
   }
   return options;
 }
@@ -87,7 +71,7 @@ Args:
   rule: a key of `rules()`.
   dtype: float32, float64, float16 or bfloat16.
   sizes: elements of each tensor.
-  options: what surrounds the rule, by the names that Keras gives it.
+  options: numbers, by the names in `options()`.
   gradient_rows, param_rows: whether a trace takes them all.
 
 Raises:

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "kernels/step.h"
-#include "kernels/user_options.h"
+#include "options/user_options.h"
 
 namespace fusemin {
 

@@ -5,15 +5,9 @@
 #include <cstdint>
 
 #include "kernels/step.h"
-#include "kernels/user_options.h"
+#include "options/table.h"
 
 namespace fusemin {
-
-// Whether the gradients must be summed up before the update.
-inline bool NeedsNorms(const UserOptions& options) {
-  constexpr double kOff = UserOptions::kOff;
-  return options.clipnorm != kOff || options.global_clipnorm != kOff || options.dynamic_growth_steps != kOff;
-}
 
 // Elements of one tensor that a step reads and writes.
 inline uint64_t ElementsMoved(const Rule& rule, const UserOptions& options, const Segment& segment) {
@@ -23,9 +17,9 @@ inline uint64_t ElementsMoved(const Rule& rule, const UserOptions& options, cons
   if (accumulates) n += 2;
   if (segment.gradient_row != nullptr) n += 1;
   if (segment.param_row != nullptr) n += 1;
-  if (NeedsNorms(options)) {
-    n += 1;                                                               // The gradient once more,
-    if (accumulates) n += 2 - (segment.gradient_row == nullptr ? 1 : 0);  // or the accumulator instead of it.
+  if (NeedsSums(options)) {
+    n += 1;  // The gradient once more, and the accumulator, or the new accumulator instead of the gradient.
+    if (accumulates) n += segment.gradient_row == nullptr || options.IsDynamic() ? 1 : 2;
   }
   if (rule.has_trust_ratio) {
     n += 1 + rule.num_slots;  // Parameter and slots are read once more, and a parameter that decays is written.

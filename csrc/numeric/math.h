@@ -8,6 +8,8 @@
 #ifndef FUSEMIN_NUMERIC_MATH_H_
 #define FUSEMIN_NUMERIC_MATH_H_
 
+#include <cstdint>
+
 #if defined(__CUDACC__)
 #define FUSEMIN_HOST_DEVICE __host__ __device__ __forceinline__
 #else
@@ -46,6 +48,10 @@ FUSEMIN_HOST_DEVICE double Sign(double x) { return x > 0 ? 1 : (x < 0 ? -1 : x);
 // number that C++ could branch on. Both of the alternatives are computed.
 FUSEMIN_HOST_DEVICE bool Less(float a, float b) { return a < b; }
 FUSEMIN_HOST_DEVICE bool Less(double a, double b) { return a < b; }
+FUSEMIN_HOST_DEVICE bool Equal(float a, float b) { return a == b; }
+FUSEMIN_HOST_DEVICE bool Equal(double a, double b) { return a == b; }
+FUSEMIN_HOST_DEVICE bool Equal(int64_t a, int64_t b) { return a == b; }
+FUSEMIN_HOST_DEVICE bool And(bool a, bool b) { return a && b; }
 FUSEMIN_HOST_DEVICE float Select(bool condition, float yes, float no) { return condition ? yes : no; }
 FUSEMIN_HOST_DEVICE double Select(bool condition, double yes, double no) { return condition ? yes : no; }
 
@@ -64,9 +70,13 @@ FUSEMIN_POW float Pow(float base, float exponent) {
 }
 #undef FUSEMIN_POW
 
+// Of integers that are not negative.
+FUSEMIN_HOST_DEVICE int64_t Remainder(int64_t a, int64_t b) { return a % b; }
+
 // The number `c` as a value of the type of `like`.
 FUSEMIN_HOST_DEVICE float Constant(float, double c) { return static_cast<float>(c); }
 FUSEMIN_HOST_DEVICE double Constant(double, double c) { return c; }
+FUSEMIN_HOST_DEVICE int64_t Constant(int64_t, double c) { return static_cast<int64_t>(c); }
 
 }  // namespace fusemin
 

@@ -88,7 +88,6 @@ class FusedStepOp : public OpKernel {
   }
 
   absl::Status Step(OpKernelContext* ctx) const {
-    cpu::Step step{a_.rule, a_.dtype, ChosenIsa(), {}, {}, 0.0};
     double hyperparameters[kMaxHyperparameters];
     ScalarVariable scalars[kMaxScalars], iterations, loss_scale, loss_counter;
     TF_RETURN_IF_ERROR(ReadHyperparameters(ctx, hyperparameters, &iterations.value));
@@ -124,11 +123,8 @@ class FusedStepOp : public OpKernel {
     RowCopies copies;
     TF_RETURN_IF_ERROR(ForwardTraces(ctx, a_, variables, row, CopyHostMemory, segments.data(), &copies));
 
-    const int64_t taken = static_cast<int64_t>(iterations.value);
-    step.options = a_.options.At(taken, loss_scale.value, a_.dtype);
-    step.learning_rate = hyperparameters[0];
-    a_.rule->kernels[static_cast<int>(a_.dtype)].prepare(
-        hyperparameters, static_cast<double>(a_.options.Updates(taken) + 1), scalar_values, &step.prepared);
+    cpu::Step step = cpu::PrepareStep(*a_.rule, a_.dtype, ChosenIsa(), a_.options, hyperparameters,
+                                      static_cast<int64_t>(iterations.value), loss_scale.value, scalar_values);
     step.sparse = a_.sparse;
     cpu::GradientSums sums;
     if (a_.has_sums) {
@@ -145,9 +141,8 @@ class FusedStepOp : public OpKernel {
       iterations.Store(iterations.value + 1);
     }
     if (a_.has_loss_scale) {
-      const bool grows = taken_place && loss_counter.value + 1 == a_.options.dynamic_growth_steps;
-      loss_scale.Store(loss_scale.value * (grows ? 2.0 : taken_place ? 1.0 : 0.5));
-      loss_counter.Store(taken_place && !grows ? loss_counter.value + 1 : 0);
+      loss_scale.Store(a_.options.NextScale(loss_scale.value, loss_counter.value, taken_place));
+      loss_counter.Store(a_.options.NextCounter(loss_counter.value, taken_place));
     }
     // Of a step that was skipped only the loss scale is new.
     variables.Commit(taken_place ? 0 : a_.loss_scale_at);

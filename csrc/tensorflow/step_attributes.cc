@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
-#include <limits>
 
+#include "options/table.h"
 #include "tensorflow/trace_buffers.h"
 
 namespace fusemin {
@@ -41,24 +41,6 @@ absl::Status GetDoubles(OpKernelConstruction* ctx, const char* name, std::vector
   if (!bits.empty()) std::memcpy(values->data(), bits.data(), bits.size() * sizeof(double));
   return absl::OkStatus();
 }
-
-struct OptionField {
-  const char* name;
-  double UserOptions::* field;
-};
-
-constexpr OptionField kOptionFields[] = {
-    {"loss_scale_factor", &UserOptions::loss_scale_factor},
-    {"clipvalue", &UserOptions::clipvalue},
-    {"clipnorm", &UserOptions::clipnorm},
-    {"global_clipnorm", &UserOptions::global_clipnorm},
-    {"weight_decay", &UserOptions::weight_decay},
-    {"ema_momentum", &UserOptions::ema_momentum},
-    {"ema_starts_at_param", &UserOptions::ema_starts_at_param},
-    {"ema_overwrite_frequency", &UserOptions::ema_overwrite_frequency},
-    {"gradient_accumulation_steps", &UserOptions::gradient_accumulation_steps},
-    {"dynamic_growth_steps", &UserOptions::dynamic_growth_steps},
-};
 
 }  // namespace
 
@@ -168,34 +150,27 @@ absl::Status StepAttributes::ParseOptions(OpKernelConstruction* ctx) {
     return absl::InvalidArgumentError("`option_values` must be a number for each of `option_names`");
   }
   for (size_t i = 0; i < given.size(); ++i) {
-    const OptionField* found = nullptr;
-    for (const OptionField& option : kOptionFields) {
-      if (given[i] == option.name) found = &option;
+    const std::string error = SetOption(given[i], values[i], &options);
+    if (!error.empty()) return absl::InvalidArgumentError(absl::StrCat("`option_values`: ", error));
+  }
+  if (!decays.empty() && static_cast<int>(decays.size()) != num_params) {
+    return absl::InvalidArgumentError("`decays` must say of each parameter whether it decays");
+  }
+  const struct {
+    OptionTensors tensors;
+    const char* name;
+    bool given;
+  } all_tensors[] = {{OptionTensors::kDecays, "decays", !decays.empty()},
+                     {OptionTensors::kAverages, "averages", has_averages},
+                     {OptionTensors::kAccumulators, "accumulators", has_accumulators},
+                     {OptionTensors::kLossScale, "loss_scale", has_loss_scale}};
+  for (const OptionEntry& entry : OptionTable()) {
+    for (const auto& [tensors, name, is_given] : all_tensors) {
+      if (entry.tensors == tensors && entry.IsOn(options) != is_given) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("`", name, "` must be there with the option ", entry.name, ", and only with it"));
+      }
     }
-    if (found == nullptr) return absl::InvalidArgumentError(absl::StrCat("there is no option '", given[i], "'"));
-    options.*(found->field) = values[i];
-  }
-  const auto on = [](double option) { return option != StepOptions::kOff; };
-  for (double UserOptions::* count : {&UserOptions::ema_overwrite_frequency, &UserOptions::gradient_accumulation_steps,
-                                      &UserOptions::dynamic_growth_steps}) {
-    const double steps = options.*count;
-    if (on(steps) && !(steps >= 1 && steps <= std::numeric_limits<int32_t>::max())) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "`option_values` of ema_overwrite_frequency, gradient_accumulation_steps and dynamic_growth_steps must be "
-          "counts of steps, from 1 on, one is ",
-          steps));
-    }
-  }
-  if (on(options.weight_decay) != !decays.empty() ||
-      (!decays.empty() && static_cast<int>(decays.size()) != num_params)) {
-    return absl::InvalidArgumentError(
-        "with the option weight_decay, `decays` must say of each parameter whether it decays");
-  }
-  if (on(options.ema_momentum) != has_averages || on(options.gradient_accumulation_steps) != has_accumulators ||
-      on(options.dynamic_growth_steps) != has_loss_scale) {
-    return absl::InvalidArgumentError(
-        "`averages`, `accumulators` and `loss_scale` must be there with the options ema_momentum, "
-        "gradient_accumulation_steps and dynamic_growth_steps, and only with them");
   }
   if ((has_averages || has_accumulators) && !has_iterations && !has_count) {
     return absl::InvalidArgumentError("averages and accumulators need a count of iterations");

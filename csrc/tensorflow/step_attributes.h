@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/user_options.h"
+#include "options/user_options.h"
 #include "tensorflow/core/framework/op_kernel.h"
 
 namespace fusemin {

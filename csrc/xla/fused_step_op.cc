@@ -178,10 +178,10 @@ class FusedStepOp : public tensorflow::XlaOpKernel {
         TF_RETURN_IF_ERROR(Assign(ctx, a_.scalars_at + k, values.scalars[k]));
       }
       if (a_.has_iterations) TF_RETURN_IF_ERROR(Assign(ctx, a_.iterations_at, values.iterations));
-    }
-    if (a_.has_loss_scale) {
-      TF_RETURN_IF_ERROR(Assign(ctx, a_.loss_scale_at, values.loss_scale));
-      TF_RETURN_IF_ERROR(Assign(ctx, a_.loss_scale_at + 1, values.loss_counter));
+      if (a_.has_loss_scale) {
+        TF_RETURN_IF_ERROR(Assign(ctx, a_.loss_scale_at, values.loss_scale));
+        TF_RETURN_IF_ERROR(Assign(ctx, a_.loss_scale_at + 1, values.loss_counter));
+      }
     }
     return absl::OkStatus();
   }

@@ -12,18 +12,7 @@
 namespace fusemin::hlo {
 namespace {
 
-constexpr double kOff = StepOptions::kOff;
-
-Value Int(xla::XlaBuilder* builder, int64_t c) { return {xla::ConstantR0<int64_t>(builder, c), xla::S64}; }
-Value Equal(Value a, Value b) { return {xla::Eq(a.op, b.op), xla::PRED}; }
-Value And(Value a, Value b) { return {xla::And(a.op, b.op), xla::PRED}; }
-
-// The call after `iterations` is one of `every`, the last of each.
-Value IsLastOf(Value iterations, double every) {
-  xla::XlaBuilder* const builder = iterations.op.builder();
-  const Value n = Int(builder, static_cast<int64_t>(every));
-  return Equal({xla::Rem((iterations + Int(builder, 1)).op, n.op), xla::S64}, Int(builder, 0));
-}
+constexpr double kOff = kOptionOff;
 
 Value SumOfSquares(Value x) {
   const Value wide = Convert(x, xla::F64);
@@ -49,7 +38,7 @@ struct Scalars {
   Value clip_value, weight_decay, learning_rate;
   // Of the moving average, and whether the parameter becomes it.
   Value keep, take, overwrites;
-  // Whether this call uses the accumulated gradients, and whether it changes anything at all.
+  // Whether this call uses the accumulated gradients, and whether it changes anything but the loss scale.
   Value applies, taken;
 };
 
@@ -74,85 +63,71 @@ class Step {
       if (!is_loop && loops == Loops::kAll) return std::nullopt;
       if (!is_loop) after_.segments[i] = Update(scalars, i, before_.segments[i]);
     }
-    const auto choose = [](Value condition, Value yes, Value no) {
-      return condition.op.IsUninitialized() ? yes : Select(condition, yes, no);
-    };
     for (int k = 0; k < a_.rule->num_scalars; ++k) {
-      const Value next = choose(scalars.applies, next_scalars[k], before_.scalars[k]);
-      after_.scalars[k] = choose(scalars.taken, next, before_.scalars[k]);
+      const Value next = Select(scalars.applies, next_scalars[k], before_.scalars[k]);
+      after_.scalars[k] = Select(scalars.taken, next, before_.scalars[k]);
     }
-    after_.iterations = choose(scalars.taken, before_.iterations + Int(builder_, 1), before_.iterations);
-    if (a_.has_loss_scale) {
-      const Value counted = before_.loss_counter + Wide(1.0);
-      const Value grows = And(scalars.taken, Equal(counted, Wide(user_.dynamic_growth_steps)));
-      after_.loss_scale = before_.loss_scale * Select(grows, Wide(2.0), Select(scalars.taken, Wide(1.0), Wide(0.5)));
-      after_.loss_counter = Select(scalars.taken, Select(grows, Wide(0.0), counted), Wide(0.0));
+    after_.iterations = Select(scalars.taken, Next(before_.iterations), before_.iterations);
+    if (user_.IsDynamic()) {
+      after_.loss_scale = user_.NextScale(before_.loss_scale, before_.loss_counter, scalars.taken);
+      after_.loss_counter = user_.NextCounter(before_.loss_counter, scalars.taken);
     }
     return std::move(after_);
   }
 
  private:
   Value Wide(double c) const { return Scalar(builder_, xla::F64, c); }
+  static Value Next(Value count) { return count + Constant(count, 1.0); }
   Value Load(Value x) const { return Convert(x, arithmetic_); }
   Value Store(Value x) const { return Convert(x, stored_); }
 
   Scalars Prepare(Value* next_scalars) const {
     Scalars s;
-    const double steps = user_.gradient_accumulation_steps;
-    Value updates = before_.iterations;
-    if (a_.has_accumulators) {
-      updates = {xla::Div(updates.op, Int(builder_, static_cast<int64_t>(steps)).op), xla::S64};
-      s.applies = IsLastOf(before_.iterations, steps);
+    s.applies = s.taken = True(builder_);
+    const Value updates = user_.Updates(before_.iterations);
+    const Value incoming = user_.GradientScale(user_.IsDynamic() ? before_.loss_scale : Wide(1.0));
+    Value scale = incoming;
+    if (user_.Accumulates()) {
+      s.applies = IsLastOf(before_.iterations, user_.gradient_accumulation_steps);
+      s.accumulated_scale = Load(incoming);
+      scale = Wide(1.0 / user_.gradient_accumulation_steps);
     }
-    const bool scaled = a_.has_loss_scale || user_.loss_scale_factor != kOff;
-    const Value incoming =
-        a_.has_loss_scale ? Wide(1.0) / before_.loss_scale : Wide(scaled ? 1.0 / user_.loss_scale_factor : 1.0);
-    if (a_.has_accumulators) s.accumulated_scale = Load(incoming);
-    SetScales(a_.has_accumulators ? Wide(1.0 / steps) : incoming, scaled || a_.has_accumulators, &s);
+    SetScales(scale, &s);
     if (user_.clipvalue != kOff) s.clip_value = Load(Wide(user_.clipvalue));
     s.learning_rate = Load(before_.hyperparameters[0]);
     if (!a_.decays.empty()) s.weight_decay = Load(Wide(user_.weight_decay));
-    if (a_.has_averages) {
-      const bool starts_at_param = user_.ema_starts_at_param != 0.0;
-      Value keep = Wide(user_.ema_momentum);
-      if (starts_at_param) keep = Select(Equal(updates, Int(builder_, 0)), Wide(0.0), keep);
-      // Keras 3 subtracts the momentum from 1 in the type of the variable, tf_keras before it is rounded to that.
-      s.take = Load(Wide(1.0) - (starts_at_param ? Convert(Load(keep), xla::F64) : keep));
-      s.keep = Load(keep);
-      if (user_.ema_overwrite_frequency != kOff) s.overwrites = IsLastOf(updates, user_.ema_overwrite_frequency);
+    if (user_.Averages()) {
+      const Value keeps = user_.Keeps(updates, Wide(0.0));
+      s.take = Load(user_.Takes(keeps, [this](Value x) { return Convert(Load(x), xla::F64); }));
+      s.keep = Load(keeps);
+      if (user_.Overwrites()) s.overwrites = IsLastOf(updates, user_.ema_overwrite_frequency);
     }
     std::copy(std::begin(before_.scalars), std::end(before_.scalars), next_scalars);
     // Of the integer that replaces the count, so that the old one is not needed beside it.
-    s.rule = FindRule(a_.rule->name)(before_.hyperparameters, Convert(updates + Int(builder_, 1), xla::F64),
-                                     next_scalars, arithmetic_);
+    s.rule =
+        FindRule(a_.rule->name)(before_.hyperparameters, Convert(Next(updates), xla::F64), next_scalars, arithmetic_);
     return s;
   }
 
-  // `scale` is what all gradients are multiplied with, if they are `scaled`.
-  void SetScales(Value scale, bool scaled, Scalars* s) const {
+  // `scale` is what all gradients are multiplied with.
+  void SetScales(Value scale, Scalars* s) const {
     const auto scaled_norm = [&](Value squares) { return Sqrt(squares) * scale; };
-    if (scaled) s->scales.assign(a_.num_params, Load(scale));
-    if (a_.has_loss_scale) {
-      Value finite = AllFinite(Gradient(*s, before_.segments[0]));
-      for (int i = 1; i < a_.num_params; ++i) finite = And(finite, AllFinite(Gradient(*s, before_.segments[i])));
-      s->taken = a_.has_accumulators ? Value{xla::Or(finite.op, xla::Not(s->applies.op)), xla::PRED} : finite;
+    if (scale.known != 1.0) s->scales.assign(a_.num_params, Load(scale));
+    if (user_.IsDynamic()) {
+      for (const SegmentValues& segment : before_.segments) s->taken = And(s->taken, AllFinite(segment.gradient));
     }
     if (user_.clipnorm != kOff) {
-      const Value limit = Wide(user_.clipnorm);
       s->scales.resize(a_.num_params);
       for (int i = 0; i < a_.num_params; ++i) {
         const Value norm = scaled_norm(SumOfSquares(Gradient(*s, before_.segments[i])));
-        // As in tf.clip_by_norm: a norm of infinity leaves 0, and NaN where the gradient is infinite.
-        s->scales[i] = Load(scale * (limit / Max(norm, limit)));
+        s->scales[i] = Load(scale * NormClipFactor(norm, Wide(user_.clipnorm)));
       }
     } else if (user_.global_clipnorm != kOff) {
       Value squares = Wide(0.0);
       for (int i = 0; i < a_.num_params; ++i) {
         squares = squares + SumOfSquares(Gradient(*s, before_.segments[i]));
       }
-      const Value norm = scaled_norm(squares), limit = Wide(user_.global_clipnorm);
-      // As in tf.clip_by_global_norm: a norm that is not finite makes all gradients NaN.
-      const Value factor = limit * Min(Wide(1.0) / norm, Wide(1.0) / limit) + (norm - norm);
+      const Value factor = GlobalNormClipFactor(scaled_norm(squares), Wide(user_.global_clipnorm));
       s->scales.assign(a_.num_params, Load(scale * factor));
     }
   }
@@ -160,7 +135,7 @@ class Step {
   // The gradient as the update begins with it, as stored.
   Value Gradient(const Scalars& s, const SegmentValues& segment) const {
     if (!a_.has_accumulators) return segment.gradient;
-    return Store(Load(segment.accumulator) + Load(segment.gradient) * s.accumulated_scale);
+    return Store(Accumulated(Load(segment.accumulator), Load(segment.gradient), s.accumulated_scale));
   }
 
   // Parameter i with its slots after the step.
@@ -169,14 +144,13 @@ class Step {
     const int num_slots = a_.rule->num_slots;
     const Value accumulated = Gradient(s, old);
     Value gradient = Load(accumulated);
-    if (!s.scales.empty()) gradient = gradient * s.scales[i];
-    // NaN stays.
-    if (user_.clipvalue != kOff) gradient = Min(Max(gradient, -s.clip_value), s.clip_value);
+    if (!s.scales.empty()) gradient = Scaled(gradient, s.scales[i]);
+    if (user_.clipvalue != kOff) gradient = Clipped(gradient, s.clip_value);
     gradient = Load(Store(gradient));
     Value param = Load(old.param), slots[kMaxSlots];
     for (int k = 0; k < num_slots; ++k) slots[k] = Load(old.slots[k]);
     if (!a_.decays.empty() && a_.decays[i]) {
-      param = Load(Store(param - param * s.weight_decay * s.learning_rate));
+      param = Load(Store(Decayed(param, s.weight_decay, s.learning_rate)));
     }
     if (s.rule->has_trust_ratio()) {
       s.rule->UpdateSlots(gradient, slots);
@@ -188,17 +162,14 @@ class Step {
     } else {
       s.rule->Update(gradient, &param, slots);
     }
-    const auto if_applies = [&](Value yes, Value no) { return a_.has_accumulators ? Select(s.applies, yes, no) : yes; };
-    segment.param = if_applies(Store(param), old.param);
-    for (int k = 0; k < num_slots; ++k) segment.slots[k] = if_applies(Store(slots[k]), old.slots[k]);
+    segment.param = Select(s.applies, Store(param), old.param);
+    for (int k = 0; k < num_slots; ++k) segment.slots[k] = Select(s.applies, Store(slots[k]), old.slots[k]);
     if (a_.has_accumulators) segment.accumulator = Select(s.applies, Constant(old.param, 0.0), accumulated);
     if (a_.has_averages) {
-      segment.average = Store(s.keep * Load(old.average) + s.take * Load(segment.param));
-      if (user_.ema_overwrite_frequency != kOff) segment.param = Select(s.overwrites, segment.average, segment.param);
+      segment.average = Store(Averaged(Load(old.average), Load(segment.param), s.keep, s.take));
+      if (user_.Overwrites()) segment.param = Select(s.overwrites, segment.average, segment.param);
     }
-    if (a_.has_loss_scale) {
-      ForEach([&](auto member) { member(segment) = Select(s.taken, member(segment), member(old)); });
-    }
+    ForEach([&](auto member) { member(segment) = Select(s.taken, member(segment), member(old)); });
     return segment;
   }
 

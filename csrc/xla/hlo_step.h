@@ -1,5 +1,5 @@
 // One optimizer step over many tensors as HLO, for XLA to fuse with the gradients: what kernels/cpu/run.h does, in the
-// same order, with the options of csrc/kernels/user_options.h.
+// same order, with the options of csrc/options.
 #ifndef FUSEMIN_XLA_HLO_STEP_H_
 #define FUSEMIN_XLA_HLO_STEP_H_
 

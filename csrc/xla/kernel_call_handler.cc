@@ -7,7 +7,7 @@
 #include "absl/synchronization/blocking_counter.h"
 #include "kernels/cpu/registry.h"
 #include "kernels/cpu/run.h"
-#include "kernels/user_options.h"
+#include "options/user_options.h"
 #include "xla/ffi/api/ffi.h"
 #include "xla/kernel_call_name.h"
 
@@ -48,20 +48,18 @@ ffi::Error Step(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRet
                 int64_t dtype, int64_t num_params, int64_t has_averages, int64_t has_accumulators,
                 ffi::Span<const int64_t> decays, ffi::Span<const int64_t> option_bits) {
   std::string error;
-  cpu::Step step;
-  step.isa = cpu::ChosenIsa(&error);
+  const cpu::Isa isa = cpu::ChosenIsa(&error);
   if (!error.empty()) return ffi::Error::InvalidArgument(error);
-  step.rule = cpu::FindRule(step.isa, rule_name);
-  step.dtype = static_cast<DType>(dtype);
+  const Rule* const rule = cpu::FindRule(isa, rule_name);
   UserOptions options;
-  if (step.rule == nullptr || option_bits.size() * sizeof(int64_t) != sizeof options) {
+  if (rule == nullptr || option_bits.size() * sizeof(int64_t) != sizeof options) {
     return ffi::Error::InvalidArgument("this program was compiled for another version of fusemin");
   }
   std::memcpy(&options, option_bits.begin(), sizeof options);
 
   const auto argument = [&](int64_t i) { return *args.get<ffi::AnyBuffer>(i); };
   const auto result = [&](int64_t i) { return (*rets.get<ffi::AnyBuffer>(i))->untyped_data(); };
-  const int num_slots = step.rule->num_slots, num_scalars = step.rule->num_scalars;
+  const int num_slots = rule->num_slots, num_scalars = rule->num_scalars;
   std::vector<Segment> segments(num_params);
   const auto pair = [&](int64_t at, const void** in, void** out) {
     *in = argument(at).untyped_data();
@@ -87,16 +85,13 @@ ffi::Error Step(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRet
 
   const double* const scalars_in = argument(scalars_at).typed_data<double>();
   double* const scalars_out = static_cast<double*>(result(gradients_at));
-  const double* const replaced = scalars_in + step.rule->num_hyperparameters;
+  const double* const replaced = scalars_in + rule->num_hyperparameters;
   double scalars[kMaxScalars];
   std::copy(replaced, replaced + num_scalars, scalars);
   const double iterations = replaced[num_scalars];
   const double loss_scale = replaced[num_scalars + 1], loss_counter = replaced[num_scalars + 2];
-  const int64_t taken = static_cast<int64_t>(iterations);
-  step.options = options.At(taken, loss_scale, step.dtype);
-  step.learning_rate = scalars_in[0];
-  step.rule->kernels[static_cast<int>(step.dtype)].prepare(scalars_in, static_cast<double>(options.Updates(taken) + 1),
-                                                           scalars, &step.prepared);
+  const cpu::Step step = cpu::PrepareStep(*rule, static_cast<DType>(dtype), isa, options, scalars_in,
+                                          static_cast<int64_t>(iterations), loss_scale, scalars);
   const bool taken_place = cpu::RunStep(step, segments.data(), static_cast<int>(num_params),
                                         static_cast<int>(pool.num_threads()), OnPool(pool));
 
@@ -105,10 +100,9 @@ ffi::Error Step(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRet
     if (step.options.applies) std::copy(scalars, scalars + num_scalars, scalars_out);
     scalars_out[num_scalars] = iterations + 1;
   }
-  if (options.dynamic_growth_steps != UserOptions::kOff) {
-    const bool grows = taken_place && loss_counter + 1 == options.dynamic_growth_steps;
-    scalars_out[num_scalars + 1] = loss_scale * (grows ? 2.0 : taken_place ? 1.0 : 0.5);
-    scalars_out[num_scalars + 2] = taken_place && !grows ? loss_counter + 1 : 0;
+  if (options.IsDynamic()) {
+    scalars_out[num_scalars + 1] = options.NextScale(loss_scale, loss_counter, taken_place);
+    scalars_out[num_scalars + 2] = options.NextCounter(loss_counter, taken_place);
   }
   return ffi::Error::Success();
 }

@@ -36,6 +36,7 @@ Value Convert(Value x, xla::PrimitiveType type) {
 }
 
 Value Scalar(xla::XlaBuilder* builder, xla::PrimitiveType type, double c) {
+  if (type == xla::S64) return {xla::ConstantR0<int64_t>(builder, static_cast<int64_t>(c)), type};
   const Value wide{xla::ConstantR0<double>(builder, c), xla::F64, c};
   return Convert(wide, type);
 }
@@ -53,7 +54,16 @@ Value Pow(Value base, Value exponent) {
   return Convert(power, base.type);
 }
 
+Value True(xla::XlaBuilder* builder) { return {xla::ConstantR0<bool>(builder, true), xla::PRED, 1.0}; }
+
+Value And(Value a, Value b) {
+  if (a.known.has_value()) return *a.known != 0.0 ? b : a;
+  if (b.known.has_value()) return *b.known != 0.0 ? a : b;
+  return Apply([](xla::XlaOp x, xla::XlaOp y) { return xla::And(x, y); }, a, b);
+}
+
 Value Select(Value condition, Value yes, Value no) {
+  if (condition.known.has_value()) return *condition.known != 0.0 ? yes : no;
   Meet(&yes, &no);
   Meet(&condition, &yes);
   Meet(&condition, &no);

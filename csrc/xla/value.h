@@ -87,6 +87,16 @@ inline Value Less(Value a, Value b) {
   Meet(&a, &b);
   return {xla::Lt(a.op, b.op), xla::PRED, std::nullopt, a.loop};
 }
+inline Value Equal(Value a, Value b) {
+  Meet(&a, &b);
+  return {xla::Eq(a.op, b.op), xla::PRED, std::nullopt, a.loop};
+}
+inline Value Remainder(Value a, Value b) {
+  return Apply([](xla::XlaOp x, xla::XlaOp y) { return xla::Rem(x, y); }, a, b);
+}
+// A condition that is known to hold: what depends on it costs nothing.
+Value True(xla::XlaBuilder* builder);
+Value And(Value a, Value b);
 // Condition and alternatives may be scalars beside arrays.
 Value Select(Value condition, Value yes, Value no);
 

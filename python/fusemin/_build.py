@@ -11,7 +11,8 @@ __version__ = _core.build_info()["version"]
 # The rules by name, each with the names of its hyperparameters, slots and scalars. Kept: `_core.rules()` builds a new
 # dict at each call, and a step of a fused optimizer with a schedule is bound at each step.
 RULES = _core.rules()
-
+# The options by name, each with what it needs.
+OPTIONS = _core.options()
 
 # Whether variables on an NVIDIA GPU can be updated.
 HAS_CUDA_KERNELS = _core.build_info()["cuda_architectures"] is not None

@@ -47,7 +47,8 @@ def _as_float(value) -> tf.Tensor:
 
 def _gradient_sums(update: FusedUpdate, values: Sequence[tf.Tensor], groups) -> list[tf.Tensor]:
     """What several ops must know of the gradients of each other: nothing, or one tensor."""
-    if len(groups) == 1 or not {"global_clipnorm", "dynamic_growth_steps"} & update.options.numbers.keys():
+    sums = {_build.OPTIONS[name]["sums"] for name in update.options.numbers}
+    if len(groups) == 1 or "all_tensors" not in sums:
         return []
     return [tf.add_n([_build.OPS.fusemin_gradient_sums([values[i] for i in group]) for _, group in groups])]
 

@@ -51,7 +51,7 @@ def interpreted(monkeypatch):
 
         def switch():
             ops = gpu_ops()
-            monkeypatch.setattr(_build, "ops", lambda: ops)
+            monkeypatch.setattr(_build, "OPS", ops)
             return driver
 
         yield switch

@@ -36,7 +36,7 @@ def test_more_than_2_to_the_31_elements_in_all():
     gradient = np.zeros(size, np.float16)
     spots = [0, 12_345_678, size - 1]
     gradient[spots] = [1.0, 2.0, 4.0]
-    for options in ({}, {"options": {"clip_value": 2.0}}):
+    for options in ({}, {"options": {"clipvalue": 2.0}}):
         _core.step("sgd", params, [gradient] * 3, hyperparameters=[1.0], num_threads=2, **options)
     for param in params:
         np.testing.assert_array_equal(param[spots], [-2.0, -4.0, -6.0])

@@ -105,7 +105,7 @@ def test_every_number_of_threads_gives_the_same_bits(rule, num_threads):
 @pytest.mark.parametrize("clips", [False, True])
 def test_rows_receive_the_sums_and_the_new_parameters(rule, dtype, clips):
     step = SparseStep(rule, dtype)
-    options = {"options": {"clip_value": 0.01}} if clips else {}
+    options = {"options": {"clipvalue": 0.01}} if clips else {}
     for rows in modes_of(rule):
         traced = {
             name: [np.full(shape, 77, step.inputs.dtype) for shape in SHAPES]
@@ -123,13 +123,13 @@ def test_clipping_is_of_each_slice_and_by_the_norm_of_all_slices(rule):
     step = SparseStep(rule, "float64")
     norms = [np.sqrt(np.sum(np.square(v))) for v in step.values]
     everything = np.sqrt(np.sum(np.square(norms)))
-    clipped = step.run(options={"clip_value": 0.05})
+    clipped = step.run(options={"clipvalue": 0.05})
     assert_same_bits(clipped, step.dense_run(lambda v: np.clip(v, -0.05, 0.05)))
     for name, expected in step.dense_run(lambda v: v * (0.5 / everything)).items():
-        got = step.run(options={"global_clip_norm": 0.5})[name]
+        got = step.run(options={"global_clipnorm": 0.5})[name]
         np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-300, err_msg=name)
     for name, expected in step.dense_run(lambda v: v * (0.5 / max(np.sqrt(np.sum(v * v)), 0.5))).items():
-        got = step.run(options={"clip_norm": 0.5})[name]
+        got = step.run(options={"clipnorm": 0.5})[name]
         np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-300, err_msg=name)
 
 
@@ -137,7 +137,8 @@ def test_clipping_is_of_each_slice_and_by_the_norm_of_all_slices(rule):
 def test_accumulators_take_the_slices(applies):
     step = SparseStep("adam", "float64")
     accumulators = [[np.full(shape, 0.5) for shape in SHAPES] for _ in range(2)]
-    options = {"accumulated_steps": 2, "applies": applies, "clip_norm": 0.5, "weight_decay": 0.1}
+    options = {"gradient_accumulation_steps": 2, "clipnorm": 0.5, "weight_decay": 0.1}
+    step.inputs.step = 6 if applies else 5
     got = step.run(options=options, accumulators=accumulators[0])
     dense = step.dense_run(options=options, accumulators=step.shaped(accumulators[1]))
     assert_same_bits(got, dense)

@@ -179,6 +179,32 @@ def test_a_skipped_step_changes_the_loss_scale_only():
     assert (float(scale), int(counter), int(call.iterations)) == (4.0, 1, ITERATIONS + 1)
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("advance", [True, False])
+@pytest.mark.parametrize("finite", [True, False])
+def test_all_scalars_advance_with_the_last_of_several_ops_only(finite, advance, jit_compile):
+    call = FusedStepCall.make("adam_powers", starts=STARTS[:1])
+    scale, counter = tf.Variable(8.0), tf.Variable(3)
+    gradient = tf.constant([1.0, 2.0 if finite else np.inf, 3.0], tf.float64)
+    before = call.state()
+
+    @tf.function(jit_compile=jit_compile)
+    def step():
+        call(
+            advance=advance,
+            gradients=[gradient],
+            loss_scale=[scale.handle, counter.handle],
+            option_names=["dynamic_growth_steps"],
+            option_values=float64_bits([100]),
+        )
+
+    step()
+    assert (call.params[0].numpy() != before[0]).all() == finite
+    assert int(call.iterations) == ITERATIONS + (advance and finite)
+    assert ([float(s) for s in call.scalars] != [0.5, 0.5]) == (advance and finite)
+    assert (float(scale), int(counter)) == ((8.0, 3) if not advance else (8.0, 4) if finite else (4.0, 0))
+
+
 def with_inputs(**changes):
     """A case of INVALID_CALLS that does not depend on the call."""
     return lambda call: changes
@@ -342,7 +368,11 @@ INVALID_CALLS = {
         ["`inputs`"],
     ),
     "too few names": (with_inputs(names=["x0"]), INVALID, ["`names`"]),
-    "option that there is not": (with_inputs(**option("clip_by_norm")), INVALID, ["no option 'clip_by_norm'"]),
+    "option that there is not": (
+        with_inputs(**option("clip_by_norm")),
+        INVALID,
+        ["no option 'clip_by_norm'", "clipnorm"],
+    ),
     "option without value": (
         with_inputs(option_names=["clipnorm"], option_values=[]),
         INVALID,

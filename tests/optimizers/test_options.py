@@ -71,20 +71,31 @@ def test_decay_spares_the_variables_that_are_excluded(library):
     assert (results[0][0] < [1.0, 2.0]).all()
 
 
-def test_dynamic_loss_scale_skips_shrinks_and_grows_as_stock_does():
+def fused_step_of(update, jit_compile):
+    @tf.function(jit_compile=jit_compile)
+    def take(gradient):
+        fused_step(update, [gradient], loss=tf.constant(0.0))
+
+    return take
+
+
+@pytest.mark.parametrize("accumulation", [None, 3])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_dynamic_loss_scale_skips_shrinks_and_grows_as_stock_does(accumulation, jit_compile):
     """Steps 4, 5 and 11 have a gradient that is not finite."""
     states = []
     for use_op in (True, False):
         rng = np.random.default_rng(0)
         x = tf.Variable([1.0, 2.0, 3.0])
-        inner = keras.optimizers.Adam(0.1, clipnorm=1.0)
+        inner = keras.optimizers.Adam(0.1, clipnorm=1.0, gradient_accumulation_steps=accumulation)
         optimizer = keras.optimizers.LossScaleOptimizer(inner, initial_scale=8.0, dynamic_growth_steps=3)
         update = plan(optimizer, [x]).bind()
+        take = fused_step_of(update, jit_compile)
         state = []
         for step in range(20):
             gradient = tf.constant(rng.standard_normal(3) * (np.inf if step in (4, 5, 11) else 10.0), tf.float32)
             if use_op:
-                fused_step(update, [gradient], loss=tf.constant(0.0))
+                take(gradient)
             else:
                 optimizer.apply_gradients([(gradient, x)])
             scale = [float(v) for v in (optimizer.dynamic_scale, optimizer.step_counter, inner.iterations)]

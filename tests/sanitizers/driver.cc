@@ -137,27 +137,25 @@ constexpr Placement kPlacements[] = {{true, false, 0},  {true, false, 1},  {true
 constexpr int kNumPlacements = sizeof kPlacements / sizeof kPlacements[0];
 
 // Everything that can surround a rule.
-StepOptions AllOptions() {
-  StepOptions options;
-  options.gradient_scale = 0.5;
-  options.clip_value = 0.75;
-  options.global_clip_norm = 1.0;
+UserOptions AllOptions() {
+  UserOptions options;
+  options.clipvalue = 0.75;
+  options.global_clipnorm = 1.0;
   options.weight_decay = 0.125;
   options.ema_momentum = 0.75;
-  options.ema_complement = 0.25;
-  options.accumulated_steps = 2;
-  options.skip_if_not_finite = true;
+  options.gradient_accumulation_steps = 2;
+  options.dynamic_growth_steps = 10;
   return options;
 }
 
-cpu::Step Prepare(const Rule& rule, DType dtype, Isa isa, const StepOptions& options) {
+// The step before which the rule was applied twice, and at which it is.
+cpu::Step Prepare(const Rule& rule, DType dtype, Isa isa, const UserOptions& options) {
   double hyperparameters[kMaxHyperparameters];
   double scalars[kMaxScalars];
   std::fill(std::begin(hyperparameters), std::end(hyperparameters), 0.5);
   std::fill(std::begin(scalars), std::end(scalars), 0.5);
-  cpu::Step step{&rule, dtype, isa, {}, options, hyperparameters[0]};
-  rule.kernels[static_cast<int>(dtype)].prepare(hyperparameters, 3, scalars, &step.prepared);
-  return step;
+  const int64_t iterations = options.Accumulates() ? 5 : 2;
+  return cpu::PrepareStep(rule, dtype, isa, options, hyperparameters, iterations, /*loss_scale=*/2.0, scalars);
 }
 
 // Returns the number of tasks.
@@ -215,7 +213,7 @@ std::string Run(const Problem& problem, Isa isa, int num_threads, const Placemen
   }
 
   const int num_tasks = RunOnThreads(
-      Prepare(rule, problem.dtype, isa, problem.has_options ? AllOptions() : StepOptions()), segments, num_threads);
+      Prepare(rule, problem.dtype, isa, problem.has_options ? AllOptions() : UserOptions()), segments, num_threads);
   if (num_tasks != num_threads) return "ran as " + std::to_string(num_tasks) + " tasks";
 
   result->assign(num_arrays, {});
@@ -279,7 +277,7 @@ void RunWithFlushedDenormals(Tally* tally) {
     segment.size = static_cast<int64_t>(params.size());
     segment.gradient = gradient.data();
     segment.param_in = segment.param_out = params.data();
-    const cpu::Step step = Prepare(rule, DType::kFloat16, isa, StepOptions());
+    const cpu::Step step = Prepare(rule, DType::kFloat16, isa, UserOptions());
     const unsigned mode = _mm_getcsr();
     _mm_setcsr(mode | kFlushToZero | kDenormalsAreZero);
     RunOnThreads(step, {segment}, 1);
@@ -330,7 +328,7 @@ void RunSparse(const Rule& rule, DType dtype, int num_threads, int64_t row_size,
           segment.slices = &slices;
           segment.param_in = segment.param_out = memory[0].data();
           for (int k = 0; k < rule.num_slots; ++k) segment.slot_in[k] = segment.slot_out[k] = memory[1 + k].data();
-          cpu::Step step = Prepare(*cpu::FindRule(isa, rule.name), dtype, isa, StepOptions());
+          cpu::Step step = Prepare(*cpu::FindRule(isa, rule.name), dtype, isa, UserOptions());
           step.sparse = {rows, separate};
           RunOnThreads(step, {segment}, threads);
           Tensors result;
@@ -353,7 +351,7 @@ void Overrun() {
   segment.size = 101;
   segment.gradient = gradient.data();
   segment.param_in = segment.param_out = params.data();
-  RunOnThreads(Prepare(rule, DType::kFloat32, Isa::kBaseline, StepOptions()), {segment}, 1);
+  RunOnThreads(Prepare(rule, DType::kFloat32, Isa::kBaseline, UserOptions()), {segment}, 1);
 }
 
 void Race() {
@@ -364,7 +362,7 @@ void Race() {
   segment.size = static_cast<int64_t>(params.size());
   segment.gradient = gradient.data();
   segment.param_in = segment.param_out = params.data();
-  RunOnThreads(Prepare(rule, DType::kFloat32, Isa::kBaseline, StepOptions()), {segment, segment}, 2);
+  RunOnThreads(Prepare(rule, DType::kFloat32, Isa::kBaseline, UserOptions()), {segment, segment}, 2);
 }
 
 // Calls from several threads at once, where only one of them gets workers: each task runs once, and is done when the

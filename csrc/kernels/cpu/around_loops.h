@@ -6,6 +6,7 @@
 #include "kernels/step.h"
 #include "numeric/half.h"
 #include "numeric/math.h"
+#include "options/user_options.h"
 
 namespace fusemin {
 namespace {
@@ -52,12 +53,12 @@ struct Around {
     const Value factor = static_cast<Value>(scale), bound = static_cast<Value>(limit);
     if (limit < 0) {
       FUSEMIN_INDEPENDENT
-      for (int64_t i = 0; i < n; ++i) to[i] = Number<T>::Store(Number<T>::Load(from[i]) * factor);
+      for (int64_t i = 0; i < n; ++i) to[i] = Number<T>::Store(Scaled(Number<T>::Load(from[i]), factor));
       return;
     }
     FUSEMIN_INDEPENDENT
     for (int64_t i = 0; i < n; ++i) {
-      to[i] = Number<T>::Store(Clip(Number<T>::Load(from[i]) * factor, bound));
+      to[i] = Number<T>::Store(Clipped(Scaled(Number<T>::Load(from[i]), factor), bound));
     }
   }
 
@@ -68,7 +69,7 @@ struct Around {
     const Value factor = static_cast<Value>(scale);
     FUSEMIN_INDEPENDENT
     for (int64_t i = 0; i < n; ++i) {
-      to[i] = Number<T>::Store(Number<T>::Load(from[i]) + Number<T>::Load(add[i]) * factor);
+      to[i] = Number<T>::Store(Accumulated(Number<T>::Load(from[i]), Number<T>::Load(add[i]), factor));
     }
   }
 
@@ -78,8 +79,7 @@ struct Around {
     const Value decay = static_cast<Value>(weight_decay), rate = static_cast<Value>(learning_rate);
     FUSEMIN_INDEPENDENT
     for (int64_t i = 0; i < n; ++i) {
-      const Value value = Number<T>::Load(from[i]);
-      to[i] = Number<T>::Store(value - value * decay * rate);
+      to[i] = Number<T>::Store(Decayed(Number<T>::Load(from[i]), decay, rate));
     }
   }
 
@@ -91,14 +91,8 @@ struct Around {
     const Value keep = static_cast<Value>(momentum), take = static_cast<Value>(complement);
     FUSEMIN_INDEPENDENT
     for (int64_t i = 0; i < n; ++i) {
-      to[i] = Number<T>::Store(keep * Number<T>::Load(old[i]) + take * Number<T>::Load(from[i]));
+      to[i] = Number<T>::Store(Averaged(Number<T>::Load(old[i]), Number<T>::Load(from[i]), keep, take));
     }
-  }
-
-  static Value Clip(Value value, Value bound) {
-    // NaN fails both comparisons and stays.
-    const Value below = value > bound ? bound : value;
-    return below < -bound ? -bound : below;
   }
 
   static void SumSlices(const void* values, const int64_t* order, int64_t count, int64_t row_size, void* out, int64_t n,
@@ -137,7 +131,7 @@ struct Around {
       const bool first = i == 0;
       FUSEMIN_INDEPENDENT
       for (int64_t j = 0; j < n; ++j) {
-        const Value value = Clip(Number<T>::Load(slice[j]) * factor, bound);
+        const Value value = Clipped(Scaled(Number<T>::Load(slice[j]), factor), bound);
         s[j] = first ? value : s[j] + value;
         q[j] = first ? value * value : q[j] + value * value;
         a[j] = first ? Abs(value) : a[j] + Abs(value);

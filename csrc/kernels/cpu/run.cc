@@ -9,6 +9,7 @@
 
 #include "kernels/cpu/registry.h"
 #include "kernels/slices.h"
+#include "options/table.h"
 
 namespace fusemin::cpu {
 namespace {
@@ -105,11 +106,7 @@ class Run {
     const bool rows = std::any_of(segments_, segments_ + num_segments_, HasRows);
     const bool per_segment = options.clip_norm != StepOptions::kOff;
     const bool global = options.global_clip_norm != StepOptions::kOff;
-    const bool plain = options.gradient_scale == 1.0 && options.clip_value == StepOptions::kOff && !per_segment &&
-                       !global && options.weight_decay == StepOptions::kOff &&
-                       options.ema_momentum == StepOptions::kOff && options.accumulated_steps == 0 &&
-                       !options.skip_if_not_finite && kernels_.update != nullptr;
-    if (plain && !rows && !any_slices_) {
+    if (!step_.has_options && kernels_.update != nullptr && !rows && !any_slices_) {
       ForEachShare([this](const Segment& segment, int64_t begin, int64_t end) {
         kernels_.update(step_.prepared, segment, begin, end);
       });
@@ -267,17 +264,14 @@ class Run {
       for (int i = 0; i < num_segments_; ++i) {
         const double limit = step_.options.clip_norm;
         const double norm = std::sqrt(sum(at, at + count(i))) * scale;
-        // As in tf.clip_by_norm: a norm of infinity leaves 0, and NaN where the gradient is infinite.
-        scales_[i] = scale * (limit / (norm > limit || norm != norm ? norm : limit));
+        scales_[i] = scale * NormClipFactor(norm, limit);
         at += count(i);
       }
       return;
     }
     const double limit = step_.options.global_clip_norm;
     const double norm = std::sqrt(summed ? sums_->squares : sum(0, chunks)) * scale;
-    // As in tf.clip_by_global_norm: a norm that is not finite makes all gradients NaN.
-    const double factor = limit * std::min(1.0 / norm, 1.0 / limit) + (norm - norm);
-    std::fill(scales_.begin(), scales_.end(), scale * factor);
+    std::fill(scales_.begin(), scales_.end(), scale * GlobalNormClipFactor(norm, limit));
   }
 
   // Writes the dense gradient of [begin, end) to `out`. `row` is the position in `slices.rows` of the first row that is
@@ -506,6 +500,15 @@ class Run {
 };
 
 }  // namespace
+
+Step PrepareStep(const Rule& rule, DType dtype, Isa isa, const UserOptions& options, const double* hyperparameters,
+                 int64_t iterations, double loss_scale, double* scalars) {
+  Step step{&rule, dtype, isa, {}, options.At(iterations, loss_scale, dtype), HasOptions(options), hyperparameters[0]};
+  // By convention the first hyperparameter is the learning rate.
+  rule.kernels[static_cast<int>(dtype)].prepare(hyperparameters, static_cast<double>(options.Updates(iterations) + 1),
+                                                scalars, &step.prepared);
+  return step;
+}
 
 int64_t StepBytes(const Rule& rule, DType dtype, const Segment* segments, int num_segments) {
   int64_t elements = 0;

@@ -7,6 +7,7 @@
 
 #include "kernels/cpu/isa.h"
 #include "kernels/step.h"
+#include "options/user_options.h"
 
 namespace fusemin::cpu {
 
@@ -27,19 +28,26 @@ struct GradientSums {
   double not_finite = 0.0;
 };
 
-// A step that is ready to run: the same for all of its segments.
+// A step that is ready to run: the same for all of its segments. See `PrepareStep`.
 struct Step {
   const Rule* rule;
   DType dtype;
   Isa isa;
   PreparedStep prepared;
   StepOptions options;
+  // Whether there are options at all: a step without is the rule alone.
+  bool has_options;
   // For weight decay.
   double learning_rate;
   SparseOptions sparse = {};
   // Null, or the sums over all gradients of a step of which this is a part.
   const GradientSums* sums = nullptr;
 };
+
+// The step after so many calls. `loss_scale` counts with dynamic_growth_steps only. `scalars` is read and replaced by
+// what it is after an update.
+Step PrepareStep(const Rule& rule, DType dtype, Isa isa, const UserOptions& options, const double* hyperparameters,
+                 int64_t iterations, double loss_scale, double* scalars);
 
 // Bytes that the rule itself reads and writes in a step.
 int64_t StepBytes(const Rule& rule, DType dtype, const Segment* segments, int num_segments);

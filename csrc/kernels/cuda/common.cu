@@ -6,37 +6,35 @@ namespace fusemin::cuda {
 __device__ __forceinline__ bool IsFinite(float x) { return fabsf(x) <= 3.402823466e+38f; }
 __device__ __forceinline__ bool IsFinite(double x) { return fabs(x) <= 1.7976931348623157e+308; }
 
-// Squares and non-finite elements of the gradients; of the accumulators, which it updates, where there are some.
+// Non-finite elements of the gradients, and squares of them or, where there are some, of the accumulators. Updates
+// these, unless the step may be skipped yet.
 template <class T>
 __device__ __forceinline__ void SumGradients(const StepParameters& p) {
   using V = typename Number<T>::Value;
   const Chunk chunk = FindChunk(p);
   const bool accumulates = p.position[kAccumulatorIn] >= 0;
-  // As UserOptions::At: the two ways to scale a loss.
-  double scale = 1.0;
-  if (p.options.loss_scale_factor != UserOptions::kOff) scale = 1.0 / p.options.loss_scale_factor;
-  if (p.options.dynamic_growth_steps != UserOptions::kOff) {
-    scale = 1.0 / LoadScalar(p.scalar_types[kLossScale], p.scalars[kLossScale].in);
-  }
-  const V factor = static_cast<V>(scale);
+  double loss_scale = 1.0;
+  if (p.options.IsDynamic()) loss_scale = LoadScalar(p.scalar_types[kLossScale], p.scalars[kLossScale].in);
+  const V factor = static_cast<V>(p.options.GradientScale(loss_scale));
   Sums sums{};
   ForEach<T>(p, chunk, [&](const auto& at) {
     auto gradient = at.Load(kGradient);
     constexpr int kSize = sizeof gradient / sizeof(T);
+#pragma unroll
+    for (int k = 0; k < kSize; ++k) sums.second += IsFinite(Stored<T>::Load(gradient.Get(k))) ? 0.0 : 1.0;
     if (accumulates) {
       const auto accumulator = at.Load(kAccumulatorIn);
 #pragma unroll
       for (int k = 0; k < kSize; ++k) {
-        gradient.Set(k,
-                     Stored<T>::Store(Stored<T>::Load(accumulator.Get(k)) + Stored<T>::Load(gradient.Get(k)) * factor));
+        gradient.Set(k, Stored<T>::Store(Accumulated(Stored<T>::Load(accumulator.Get(k)),
+                                                     Stored<T>::Load(gradient.Get(k)), factor)));
       }
-      at.Store(kAccumulatorOut, gradient);
+      if (!p.options.IsDynamic()) at.Store(kAccumulatorOut, gradient);
     }
 #pragma unroll
     for (int k = 0; k < kSize; ++k) {
       const V value = Stored<T>::Load(gradient.Get(k));
       sums.first += static_cast<double>(value) * value;
-      sums.second += IsFinite(value) ? 0.0 : 1.0;
     }
   });
   SumOverTensor(p, chunk, sums, p.gradient_sums);

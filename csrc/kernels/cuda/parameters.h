@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "kernels/step.h"
-#include "kernels/user_options.h"
+#include "options/user_options.h"
 
 namespace fusemin::cuda {
 

@@ -144,7 +144,6 @@ std::string EnqueueFills(const DriverTable& driver, const CurrentContext& contex
 }  // namespace
 
 Plan::Plan(const Step& step, const Segment* segments, int num_segments, const std::vector<RowCopies>& copies) {
-  constexpr double kOff = UserOptions::kOff;
   const UserOptions& options = step.options;
   const Rule& rule = *step.rule;
   std::vector<int> tensors;
@@ -152,12 +151,9 @@ Plan::Plan(const Step& step, const Segment* segments, int num_segments, const st
     if (segments[i].size > 0) tensors.push_back(i);
   }
   const Roles roles(rule, segments, tensors);
-  const bool norms = NeedsNorms(options);
+  const bool sums = NeedsSums(options);
   const bool twice = rule.has_trust_ratio;
-  const bool plain = !norms && options.loss_scale_factor == kOff && options.clipvalue == kOff &&
-                     options.weight_decay == kOff && options.ema_momentum == kOff &&
-                     options.gradient_accumulation_steps == kOff && roles.position[kGradientRow] < 0 &&
-                     roles.position[kParamRow] < 0;
+  const bool plain = !HasOptions(options) && roles.position[kGradientRow] < 0 && roles.position[kParamRow] < 0;
 
   StepParameters base{};
   base.options = options;
@@ -199,13 +195,14 @@ Plan::Plan(const Step& step, const Segment* segments, int num_segments, const st
   const std::string dtype = kDTypeNames[static_cast<int>(step.dtype)];
   const std::string variant = dtype + (plain ? "_plain" : "_around");
   if (!tensors.empty()) {
-    if (norms) AddLaunches(groups, num_blocks, nullptr, "sum_gradients_" + dtype, Phase::kUpdate);
+    if (sums) AddLaunches(groups, num_blocks, nullptr, "sum_gradients_" + dtype, Phase::kUpdate);
     if (twice) AddLaunches(groups, num_blocks, &rule, variant, Phase::kSlots);
   }
   const size_t passes = launches_.size() / groups.size();
   AddLaunches(groups, num_blocks, &rule, variant, twice ? Phase::kMove : Phase::kUpdate);
-  // The first pass adds to the accumulators.
-  for (size_t i = groups.size(); i < launches_.size(); ++i) launches_[i].parameters.accumulated = norms;
+  // The first pass adds to the accumulators, unless it decides whether the step is skipped.
+  const bool accumulated = sums && !options.IsDynamic();
+  for (size_t i = groups.size(); i < launches_.size(); ++i) launches_[i].parameters.accumulated = accumulated;
 
   StepParameters& last = launches_.back().parameters;
   std::vector<RowCopies> others;

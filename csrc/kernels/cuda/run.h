@@ -10,7 +10,7 @@
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/parameters.h"
 #include "kernels/step.h"
-#include "kernels/user_options.h"
+#include "options/user_options.h"
 
 namespace fusemin::cuda {
 

@@ -55,16 +55,6 @@ struct Prepared {
   double scalars[kNumScalars], next_scalars[kMaxScalars];
 };
 
-// What the norm of a gradient is multiplied with to clip it, as tf.clip_by_norm and tf.clip_by_global_norm have it: a
-// norm of infinity leaves 0, and NaN where the gradient is infinite; a global norm that is not finite leaves NaN.
-__device__ __forceinline__ double ClipFactor(double norm, double limit) {
-  return limit / (norm > limit || norm != norm ? norm : limit);
-}
-__device__ __forceinline__ double GlobalClipFactor(double norm, double limit) {
-  const double a = 1.0 / norm, b = 1.0 / limit;
-  return limit * (b < a ? b : a) + (norm - norm);
-}
-
 template <class V>
 __device__ __forceinline__ void PrepareAround(const StepParameters& p, const StepOptions& options, const Chunk& chunk,
                                               const Sums& of_step, double learning_rate, Around<V>* around) {
@@ -72,12 +62,12 @@ __device__ __forceinline__ void PrepareAround(const StepParameters& p, const Ste
   const bool accumulates = options.accumulated_steps > 0;
   double scale = accumulates ? 1.0 / options.accumulated_steps : options.gradient_scale;
   around->moves = options.applies;
-  around->skipped = options.skip_if_not_finite && options.applies && of_step.second > 0.0;
+  around->skipped = options.skip_if_not_finite && of_step.second > 0.0;
   if (options.applies && options.clip_norm != kOff && p.num_tensors > 0) {
     const double squares = Global<const Sums>(p.gradient_sums)[p.first_tensor + chunk.tensor].first;
-    scale *= ClipFactor(sqrt(squares) * scale, options.clip_norm);
+    scale *= NormClipFactor(sqrt(squares) * scale, options.clip_norm);
   } else if (options.applies && options.global_clip_norm != kOff) {
-    scale *= GlobalClipFactor(sqrt(of_step.first) * scale, options.global_clip_norm);
+    scale *= GlobalNormClipFactor(sqrt(of_step.first) * scale, options.global_clip_norm);
   }
   around->overwrites = options.ema_overwrite;
   around->accumulate = static_cast<V>(options.gradient_scale);
@@ -95,7 +85,7 @@ template <class R, class V, bool kAround>
 __device__ __forceinline__ void Prepare(const StepParameters& p, const Chunk& chunk, Prepared<R, V>* prepared) {
   Sums of_step{};
   if constexpr (kAround) {
-    if (p.options.global_clipnorm != UserOptions::kOff || p.options.dynamic_growth_steps != UserOptions::kOff) {
+    if (p.options.global_clipnorm != UserOptions::kOff || p.options.IsDynamic()) {
       of_step = SumOverStep(p, p.gradient_sums);
     }
   }
@@ -164,37 +154,33 @@ struct Worker {
         if (p.accumulated) {
           gradient = at.Load(kAccumulatorOut);
         } else {
-          gradient = Accumulated(gradient, at.Load(kAccumulatorIn));
+          const Values accumulator = at.Load(kAccumulatorIn);
+          gradient = around.skipped ? accumulator : AddedUp(gradient, accumulator);
         }
         at.Store(kAccumulatorOut, around.moves && !around.skipped ? Values{} : gradient);
       }
 #pragma unroll
       for (int k = 0; k < kSize; ++k) {
-        V value = Stored<T>::Load(gradient.Get(k)) * around.scale;
-        if (around.clips) {
-          // NaN fails both comparisons and stays.
-          value = value > around.bound ? around.bound : value;
-          value = value < -around.bound ? -around.bound : value;
-        }
+        V value = Scaled(Stored<T>::Load(gradient.Get(k)), around.scale);
+        if (around.clips) value = Clipped(value, around.bound);
         gradient.Set(k, Stored<T>::Store(value));
       }
     }
     return gradient;
   }
 
-  __device__ __forceinline__ Values Accumulated(const Values& gradient, const Values& accumulator) const {
+  __device__ __forceinline__ Values AddedUp(const Values& gradient, const Values& accumulator) const {
     Values sum;
 #pragma unroll
     for (int k = 0; k < kSize; ++k) {
-      sum.Set(k, Stored<T>::Store(Stored<T>::Load(accumulator.Get(k)) +
-                                  Stored<T>::Load(gradient.Get(k)) * around.accumulate));
+      sum.Set(k, Stored<T>::Store(Accumulated(Stored<T>::Load(accumulator.Get(k)), Stored<T>::Load(gradient.Get(k)),
+                                              around.accumulate)));
     }
     return sum;
   }
 
-  __device__ __forceinline__ T Decayed(T param) const {
-    const V value = Stored<T>::Load(param);
-    return Stored<T>::Store(value - value * around.weight_decay * around.learning_rate);
+  __device__ __forceinline__ T AfterDecay(T param) const {
+    return Stored<T>::Store(Decayed(Stored<T>::Load(param), around.weight_decay, around.learning_rate));
   }
 
   __device__ __forceinline__ void LoadSlots(const At& at, int first_role, Values* slots) const {
@@ -218,8 +204,8 @@ struct Worker {
         if (!around.skipped) {
 #pragma unroll
           for (int k = 0; k < kSize; ++k) {
-            average.Set(k, Stored<T>::Store(around.keep * Stored<T>::Load(average.Get(k)) +
-                                            around.take * Stored<T>::Load(param.Get(k))));
+            average.Set(k, Stored<T>::Store(Averaged(Stored<T>::Load(average.Get(k)), Stored<T>::Load(param.Get(k)),
+                                                     around.keep, around.take)));
           }
           if (around.overwrites) {
             param = average;
@@ -246,7 +232,7 @@ struct Worker {
     const bool decays = Decays();
 #pragma unroll
     for (int k = 0; k < kSize; ++k) {
-      if (decays) param.Set(k, Decayed(param.Get(k)));
+      if (decays) param.Set(k, AfterDecay(param.Get(k)));
       V value = Stored<T>::Load(param.Get(k));
       V slot_values[kSlots + 1];
 #pragma unroll
@@ -272,7 +258,7 @@ struct Worker {
     const bool decays = Decays();
 #pragma unroll
     for (int k = 0; k < kSize; ++k) {
-      if (decays) param.Set(k, Decayed(param.Get(k)));
+      if (decays) param.Set(k, AfterDecay(param.Get(k)));
       const V value = Stored<T>::Load(param.Get(k));
       V slot_values[kSlots + 1];
 #pragma unroll
@@ -320,10 +306,8 @@ __device__ __forceinline__ double NextScalar(const StepParameters& p, const Shar
   const double old = prepared.scalars[k];
   if (k < kRuleScalar + kMaxScalars) return moves && !skipped ? prepared.next_scalars[k - kRuleScalar] : old;
   if (k == kIterations) return skipped ? old : old + 1.0;
-  const double counter = prepared.scalars[kLossCounter] + 1.0;
-  const bool grows = !skipped && counter == p.options.dynamic_growth_steps;
-  if (k == kLossScale) return old * (grows ? 2.0 : skipped ? 0.5 : 1.0);
-  return skipped || grows ? 0.0 : counter;
+  const double counter = prepared.scalars[kLossCounter];
+  return k == kLossScale ? p.options.NextScale(old, counter, !skipped) : p.options.NextCounter(counter, !skipped);
 }
 
 template <class R, class T, bool kAround>

@@ -33,7 +33,7 @@ class Case:
 
     Attributes:
       sizes: of the tensors.
-      options: by the names of UserOptions.
+      options: by the names in `_core.options()`.
       iterations: steps before this one; None: as drawn.
       rows: whether gradients and new parameters go to rows too.
       unaligned: kinds of arrays that begin one element past an aligned address.
@@ -104,42 +104,33 @@ CASES = {
     "dynamic loss scale grows": Case(options={"dynamic_growth_steps": LOSS_COUNTER + 1.0}),
     "dynamic loss scale, infinity": Case(options=_DYNAMIC, bad=np.inf),
     "dynamic loss scale, NaN, out of place": Case(options=_DYNAMIC, bad=np.nan, out_of_place=True),
+    **{
+        f"accumulation, dynamic loss scale, a step that {what}{', infinity' if bad else ''}": Case(
+            options=_ACCUMULATION | _DYNAMIC, iterations=iterations, bad=bad, out_of_place=bad is not None
+        )
+        for what, iterations in (("adds", 9), ("applies", 11))
+        for bad in (None, np.inf)
+    },
+    "accumulation, dynamic loss scale, clipnorm": Case(
+        options=_ACCUMULATION | _DYNAMIC | {"clipnorm": 0.5}, iterations=11, rows=True
+    ),
     "all": Case(SIZES, options=_ALL | {"global_clipnorm": 2.0}, rows=True, out_of_place=True, from_memory=(0,)),
 }
-
-
-def _at_step(options, iterations):
-    """The options of `_core.step` at a step, and the number of the update."""
-    number = options.get
-    at = {"gradient_scale": 1.0 / number("loss_scale_factor", 1.0)}
-    names = {"clipvalue": "clip_value", "clipnorm": "clip_norm", "global_clipnorm": "global_clip_norm"}
-    at |= {names.get(k, k): v for k, v in options.items() if k in (*names, "weight_decay")}
-    updates = iterations
-    if "gradient_accumulation_steps" in options:
-        every = int(options["gradient_accumulation_steps"])
-        updates = iterations // every
-        at |= {"accumulated_steps": every, "applies": (iterations + 1) % every == 0}
-    if "dynamic_growth_steps" in options:
-        at |= {"gradient_scale": 1.0 / LOSS_SCALE, "skip_if_not_finite": True}
-    if "ema_momentum" in options:
-        starts = bool(number("ema_starts_at_param")) and updates == 0
-        at["ema_momentum"] = 0.0 if starts else options["ema_momentum"]
-        frequency = number("ema_overwrite_frequency")
-        at["ema_overwrite"] = frequency is not None and (updates + 1) % frequency == 0
-    return at, updates + 1
 
 
 def _reference(case, inputs, extra, iterations):
     """What the step leaves, by the names of `DeviceStep.after`, computed by the CPU kernel."""
     arguments = inputs.arguments()
-    options, update = _at_step(case.options, iterations)
-    arguments["step"] = update
+    arguments["step"] = iterations + 1
     state = {name: [x.copy() for x in extra[name]] for name in ("averages", "accumulators")}
     rows = {name: [np.zeros_like(x) for x in inputs.params] for name in ("gradient_rows", "param_rows") if case.rows}
-    scalars = _core.step(**arguments, **state, **rows, decays=extra["decays"], options=options)
-    skipped = "skip_if_not_finite" in options and any(not np.isfinite(x).all() for x in inputs.gradients)
-    if skipped or not options.get("applies", True):
-        scalars = list(inputs.scalars.values())
+    scalars = _core.step(
+        **arguments, **state, **rows, decays=extra["decays"], options=case.options, loss_scale=LOSS_SCALE
+    )
+    skipped = "dynamic_growth_steps" in case.options and any(not np.isfinite(x).all() for x in inputs.gradients)
+    applies = (iterations + 1) % case.options.get("gradient_accumulation_steps", 1) == 0
+    if skipped or not applies:
+        assert scalars == list(inputs.scalars.values())
     slots = dict(zip(RULES[inputs.rule].slots, arguments["slots"], strict=True))
     arrays = {"params": arguments["params"], **slots, **state, **rows}
     want = {f"{name}[{i}]": x for name, of_all in arrays.items() for i, x in enumerate(of_all)}
