@@ -16,6 +16,7 @@ from fusemin.families import (
     Hyperparameter,
     bind,
     check_adapter,
+    check_options,
     find_family,
     find_variable,
     hyperparameters,
@@ -88,7 +89,9 @@ class Fused:
     @property
     def option_numbers(self) -> dict[str, float]:
         """`StepOptions.numbers` of what `bind` returns."""
-        return self.family.option_numbers(self.optimizer)
+        numbers = self.family.option_numbers(self.optimizer)
+        check_options(self.family, numbers)
+        return numbers
 
     def dependencies(self) -> dict:
         """By any keys all that a step may depend on once it is traced."""

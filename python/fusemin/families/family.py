@@ -31,7 +31,7 @@ class StepOptions:
     """What an optimizer does around its rule. The lists are empty, or have an entry for each variable.
 
     Attributes:
-      numbers: by the op's name, see `option_names` in csrc/tensorflow/step_attributes.cc; absent is off.
+      numbers: by name, see `fusemin._core.options()`; absent is off.
       decays: whether weight decay applies.
       averages: moving averages of the variables.
       accumulators: sums of gradients.
