@@ -13,28 +13,32 @@ def is_sparse(gradient) -> bool:
 
 def find_gradient_reason(gradient, variable: tf.Variable, xla: bool) -> str | None:
     """Why the op cannot take this gradient of this variable, where XLA compiles the step or not; or None."""
-    of = f"the gradient of '{variable.name}'"
+    what = _find_mismatch(gradient, variable, xla)
+    return None if what is None else f"the gradient of '{variable.name}' {what}"
+
+
+def _find_mismatch(gradient, variable: tf.Variable, xla: bool) -> str | None:
     if gradient is None:
-        return f"{of} is None"
+        return "is None"
     tensors = [gradient.values, gradient.indices] if is_sparse(gradient) else [gradient]
     for tensor in tensors:
         if not isinstance(tensor, tf.Tensor):
-            return f"{of} is a {type(tensor).__name__}, not a tensor"
+            return f"is a {type(tensor).__name__}, not a tensor"
     if gradient.dtype != variable.dtype:
-        return f"{of} is of {gradient.dtype.name}, not of {variable.dtype.name}"
+        return f"is of {gradient.dtype.name}, not of {variable.dtype.name}"
     if not is_sparse(gradient):
         if not gradient.shape.is_compatible_with(variable.shape):
-            return f"{of} has shape {gradient.shape}, not {variable.shape}"
+            return f"has shape {gradient.shape}, not {variable.shape}"
         return None
     if gradient.indices.dtype not in INDEX_DTYPES:
-        return f"{of} has indices of {gradient.indices.dtype.name}"
+        return f"has indices of {gradient.indices.dtype.name}"
     slices = tf.TensorShape([None]).concatenate(variable.shape[1:])
     if variable.shape.rank == 0 or not gradient.values.shape.is_compatible_with(slices):
-        return f"{of} has slices of shape {gradient.values.shape}, not of {variable.shape}"
+        return f"has slices of shape {gradient.values.shape}, not of {variable.shape}"
     if "GPU" in variable.device:
-        return f"{of} is sparse, and '{variable.name}' is on a GPU"
+        return f"is sparse, and '{variable.name}' is on a GPU"
     if xla:
-        return f"{of} is sparse, and XLA compiles the step"
+        return "is sparse, and XLA compiles the step"
     return None
 
 

@@ -16,6 +16,7 @@ from fusemin.families import (
     Hyperparameter,
     bind,
     check_adapter,
+    check_options,
     find_family,
     find_variable,
     hyperparameters,
@@ -88,7 +89,9 @@ class Fused:
     @property
     def option_numbers(self) -> dict[str, float]:
         """`StepOptions.numbers` of what `bind` returns."""
-        return self.family.option_numbers(self.optimizer)
+        numbers = self.family.option_numbers(self.optimizer)
+        check_options(self.family, numbers)
+        return numbers
 
     def dependencies(self) -> dict:
         """By any keys all that a step may depend on once it is traced."""
@@ -132,10 +135,10 @@ def plan(
     context = context or Context.here()
     variables = list(variables)
     unwrapped = [find_variable(v) for v in variables]
-    reason = next(_reasons(optimizer, variables, unwrapped, gradients, context), None)
+    family = find_family(optimizer)
+    reason = next(_reasons(family, optimizer, variables, unwrapped, gradients, context), None)
     if reason is not None:
         return Stock(reason)
-    family = find_family(optimizer)
     adapter, inner = family.adapter(optimizer), family.inner(optimizer)
     rule = adapter.rule(inner)
     check_adapter(family, adapter, inner, rule)
@@ -144,17 +147,16 @@ def plan(
 
 def find_class_reason(optimizer) -> str | None:
     """Why no step of an optimizer is ever fused, whatever it updates; None if one may be."""
-    return next(_class_reasons(optimizer), None)
+    return next(_class_reasons(find_family(optimizer), optimizer), None)
 
 
-def _reasons(optimizer, variables, unwrapped, gradients, context: Context) -> Iterator[str]:
+def _reasons(family, optimizer, variables, unwrapped, gradients, context: Context) -> Iterator[str]:
     """All reasons for the stock step, in the order in which they count; the first is told."""
     if context.stock:
         yield "this is inside of fusemin.stock()"
     if not variables:
         yield "there is no variable to update"
-    yield from _class_reasons(optimizer)
-    family = find_family(optimizer)
+    yield from _class_reasons(family, optimizer)
     inner = family.inner(optimizer)
     reason = family.find_step_reason(optimizer, variables)
     if reason is not None:
@@ -173,16 +175,17 @@ def _reasons(optimizer, variables, unwrapped, gradients, context: Context) -> It
         yield from _gradient_reasons(family, optimizer, variables, unwrapped, gradients, context)
 
 
-def _class_reasons(optimizer) -> Iterator[str]:
-    name, family = type(optimizer).__name__, find_family(optimizer)
+def _class_reasons(family, optimizer) -> Iterator[str]:
+    name = type(optimizer).__name__
     if family is None:
         yield f"{name} is of no known optimizer family"
     inner = family.inner(optimizer)
-    if find_family(inner) is not family:
+    is_wrapper = inner is not optimizer
+    if is_wrapper and find_family(inner) is not family:
         yield f"the optimizer inside of {name} is a {type(inner).__name__}, of no known optimizer family"
     if family.adapter(optimizer) is None:
         yield f"{family.name} {family.library_class(inner).__name__} has no fused rule"
-    overridden = family.overridden(optimizer) or family.overridden(inner)
+    overridden = family.overridden(optimizer) or (family.overridden(inner) if is_wrapper else None)
     if overridden:
         yield f"{overridden} overrides a method that the fused rule would replace"
 

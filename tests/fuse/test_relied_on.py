@@ -5,6 +5,7 @@ the fact.
 """
 
 import ast
+import importlib
 import inspect
 import textwrap
 
@@ -16,9 +17,9 @@ from keras.src import backend
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 from tensorflow.python.training import optimizer as v1_module
 from tf_keras.src.optimizers.legacy import optimizer_v2
-from tf_keras.src.optimizers.optimizer import Optimizer as TfKerasOptimizer
 from tf_keras.src.optimizers.optimizer import _BaseOptimizer
 
+from fusemin import families
 from fusemin.families import compat_v1, keras3, tf_keras_legacy
 from fusemin.families import tf_keras as our_tf_keras
 
@@ -33,90 +34,19 @@ def _used(method) -> set[str]:
     }
 
 
-# What makes up a step. The op stands for all of it, so something new in it would be left out.
-_STEPS = {
-    BaseOptimizer.apply: {
-        "built",
-        "build",
-        "name",
-        "_trainable_variables_indices",
-        "_trainable_variables",
-        "_check_variables_are_known",
-        "_filter_empty_gradients",
-        "_overwrite_variables_directly_with_gradients",
-        "loss_scale_factor",
-        "_backend_apply_gradients",
-        "_iterations",
-    },
-    BaseOptimizer.apply_gradients: {"apply", "_iterations"},
-    BaseOptimizer._backend_apply_gradients: {
-        "gradient_accumulation_steps",
-        "_iterations",
-        "iterations",
-        "_accumulated_gradients",
-        "_get_variable_index",
-        "_clip_gradients",
-        "_apply_weight_decay",
-        "_backend_update_step",
-        "learning_rate",
-        "_backend_reset_gradient_accumulators",
-        "_backend_increment_gradient_accumulators",
-        "use_ema",
-        "_update_model_variables_moving_average",
-        "_trainable_variables",
-        "ema_overwrite_frequency",
-        "_overwrite_model_variables_with_average_value",
-    },
-    keras.Optimizer._backend_update_step: {
-        "_all_reduce_sum_gradients",
-        "_distributed_tf_update_step",
-        "_distribution_strategy",
-    },
-    keras.Optimizer._distributed_tf_update_step: {"update_step"},
-    TfKerasOptimizer.apply_gradients: {"_mesh", "_run_with_dtensor", "apply_gradients", "aggregate_gradients"},
-    _BaseOptimizer.apply_gradients: {
-        "_compute_current_learning_rate",
-        "_iterations",
-        "name",
-        "build",
-        "_clip_gradients",
-        "_deduplicate_sparse_grad",
-        "_apply_weight_decay",
-        "_internal_apply_gradients",
-    },
-    TfKerasOptimizer._distributed_apply_gradients_fn: {
-        "jit_compile",
-        "_update_step_xla",
-        "_update_step",
-        "_var_key",
-        "use_ema",
-        "_update_model_variables_moving_average",
-        "ema_overwrite_frequency",
-        "iterations",
-        "_overwrite_model_variables_with_average_value",
-    },
-    optimizer_v2.OptimizerV2.apply_gradients: {
-        "_name",
-        "_create_all_weights",
-        "_prepare",
-        "_transform_unaggregated_gradients",
-        "_aggregate_gradients",
-        "_transform_gradients",
-        "_distributed_apply",
-    },
-    v1_module.Optimizer.apply_gradients: {
-        "_distributed_apply",
-        "_create_slots",
-        "_name",
-        "_prepare",
-        "_finish",
-    },
-}
+# By the full name of a method what it uses, in the module of its family.
+_STEPS = {name: used for family in families.families() for name, used in family.relied_on.items()}
 
 
-@pytest.mark.parametrize("method", _STEPS, ids=lambda method: f"{method.__module__}.{method.__qualname__}")
-def test_what_makes_up_a_step(method):
-    assert _used(method) == _STEPS[method]
+def _find(name: str):
+    """A method by its full name."""
+    module, of_class, method = name.rsplit(".", 2)
+    return getattr(getattr(importlib.import_module(module), of_class), method)
+
+
+@pytest.mark.parametrize("name", _STEPS)
+def test_what_makes_up_a_step(name):
+    assert _used(_find(name)) == _STEPS[name]
 
 
 def test_order_of_a_keras_step():

@@ -112,3 +112,15 @@ def test_a_mistake_is_named(mistake, monkeypatch):
         with pytest.raises(AdapterError, match=message):
             call()
     assert x.numpy().tolist() == [1.0, 2.0]
+
+
+def test_a_misspelt_option_is_named(monkeypatch):
+    monkeypatch.setattr(keras3.Keras3, "option_numbers", lambda self, optimizer: {"clipvalues": 1.0})
+    optimizer, x = keras.optimizers.Adam(0.1), tf.Variable([1.0, 2.0])
+    for call in (
+        lambda: fusemin.explain(optimizer, [x]),
+        lambda: fusemin.minimize(lambda: tf.reduce_sum(x**2), 2, optimizer),
+    ):
+        with pytest.raises(AdapterError, match=r"keras names the options \['clipvalues'\].*'clipvalue'"):
+            call()
+    assert x.numpy().tolist() == [1.0, 2.0]

@@ -1,7 +1,7 @@
 """Optimizers that the fused op can stand in for, one module for each family."""
 
 from fusemin.families.binding import bind, hyperparameters
-from fusemin.families.contract import AdapterError, check_adapter
+from fusemin.families.contract import AdapterError, check_adapter, check_options
 from fusemin.families.family import (
     STEPS_ATTRIBUTE,
     Adapter,
@@ -24,6 +24,7 @@ __all__ = [
     "UnknownVariableError",
     "bind",
     "check_adapter",
+    "check_options",
     "families",
     "find_family",
     "find_variable",

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from fusemin import graphs
 from fusemin._build import RULES
-from fusemin.families.contract import held
+from fusemin.families.contract import check_options, held
 from fusemin.families.family import Adapter, Family, FusedUpdate, Hyperparameter
 from fusemin.families.numbers import as_hyperparameter
 
@@ -49,12 +49,13 @@ def bind(family: Family, adapter: Adapter, optimizer, rule: str, variables: list
 
     Raises:
       UnknownVariableError: the optimizer was built for other variables.
-      AdapterError: the optimizer has no slot or scalar by a name that the adapter gives.
+      AdapterError: the optimizer has no slot or scalar by a name that the adapter gives, or there is no such option.
     """
     family.check_variables(optimizer, unwrapped)
     create_slots(family, optimizer, variables)
     inner = family.inner(optimizer)
-    needed = RULES[rule]
+    needed, options = RULES[rule], family.bound_options(optimizer, unwrapped)
+    check_options(family, options.numbers)
     return FusedUpdate(
         rule=rule,
         variables=unwrapped,
@@ -62,6 +63,6 @@ def bind(family: Family, adapter: Adapter, optimizer, rule: str, variables: list
         scalars=[held(family, adapter, inner, "scalars", name) for name in needed["scalars"]],
         iterations=family.iterations(inner),
         hyperparameters=hyperparameters(family, adapter, inner),
-        options=family.bound_options(optimizer, unwrapped),
+        options=options,
         sparse=family.sparse(optimizer, adapter),
     )

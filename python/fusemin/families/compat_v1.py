@@ -100,6 +100,18 @@ _ADAPTERS = {
 }
 
 
+# What makes up a step of stock. The op stands for all of it, so something new in it would be left out.
+_RELIED_ON = {
+    "tensorflow.python.training.optimizer.Optimizer.apply_gradients": {
+        "_name",
+        "_prepare",
+        "_distributed_apply",
+        "_create_slots",
+        "_finish",
+    },
+}
+
+
 class _Mixin:
     def apply_gradients(self, grads_and_vars, global_step=None, name=None, skip_gradients_aggregation=False):
         grads_and_vars = list(grads_and_vars)
@@ -128,6 +140,7 @@ class CompatV1(Family):
     name = "tf.compat.v1.train"
     module = "tensorflow.python.training"
     adapters = _ADAPTERS
+    relied_on = _RELIED_ON
     mixin = _Mixin
     sparse_except = ("constraints",)
     builds_in_functions = True

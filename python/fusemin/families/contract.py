@@ -1,8 +1,10 @@
-"""What an adapter must say for the rule that it names; a mistake in one is found here and not in the first step."""
+"""What an adapter must say for its rule, and a family of options; a mistake in one is found here and not in a step."""
+
+from collections.abc import Mapping
 
 import tensorflow as tf
 
-from fusemin._build import RULES
+from fusemin._build import OPTIONS, RULES
 from fusemin.families.family import Adapter, Family
 
 
@@ -45,6 +47,13 @@ def check_adapter(family: Family, adapter: Adapter, optimizer, rule: str) -> Non
                     f"{name} says nothing of {kind} {missing} of the rule '{needed_rule}'; it says {sorted(names)}"
                 )
     _FITTING.add((adapter, rule))
+
+
+def check_options(family: Family, numbers: Mapping[str, float]) -> None:
+    """Raises an AdapterError unless every name of `StepOptions.numbers` is that of an option."""
+    unknown = sorted(numbers.keys() - OPTIONS.keys())
+    if unknown:
+        raise AdapterError(f"{family.name} names the options {unknown}, which there are not; there are {list(OPTIONS)}")
 
 
 def held(family: Family, adapter: Adapter, optimizer, kind: str, rule_name: str, variable=None) -> tf.Variable:

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import types
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -30,7 +31,7 @@ class StepOptions:
     """What an optimizer does around its rule. The lists are empty, or have an entry for each variable.
 
     Attributes:
-      numbers: by the op's name, see `option_names` in csrc/tensorflow/step_attributes.cc; absent is off.
+      numbers: by name, see `fusemin._core.options()`; absent is off.
       decays: whether weight decay applies.
       averages: moving averages of the variables.
       accumulators: sums of gradients.
@@ -129,6 +130,8 @@ class Family(abc.ABC):
       hooks: the methods that make up a step. A subclass that overrides one of them is not what the rule computes.
       mixin: what `fuse` puts before the class of an optimizer: it overrides the one method by which the library takes a
         step, which calls `self._take_fused(gradients, variables)` first, and `super()` if that returns False.
+      relied_on: by the full name of a method of the library all that it uses of `self`, for the methods that make up a
+        step. The tests compare: a release of the library in which they differ may do what the rules do not.
       builds_in_functions: whether an optimizer can be used that a `tf.function` makes anew whenever it is traced.
     """
 
@@ -139,6 +142,7 @@ class Family(abc.ABC):
     sparse_except: tuple[str, ...] = ()
     hooks: frozenset[str]
     mixin: type
+    relied_on: Mapping[str, set[str]] = types.MappingProxyType({})
     builds_in_functions: bool = False
 
     def library_class(self, optimizer) -> type | None:

@@ -31,6 +31,54 @@ _ADAPTERS = ALIKE | {
 }
 
 
+# What makes up a step of stock. The op stands for all of it, so something new in it would be left out.
+_RELIED_ON = {
+    "keras.src.optimizers.base_optimizer.BaseOptimizer.apply": {
+        "built",
+        "build",
+        "name",
+        "_trainable_variables_indices",
+        "_trainable_variables",
+        "_check_variables_are_known",
+        "_filter_empty_gradients",
+        "_overwrite_variables_directly_with_gradients",
+        "loss_scale_factor",
+        "_backend_apply_gradients",
+        "_iterations",
+    },
+    "keras.src.optimizers.base_optimizer.BaseOptimizer.apply_gradients": {
+        "_iterations",
+        "apply",
+    },
+    "keras.src.optimizers.base_optimizer.BaseOptimizer._backend_apply_gradients": {
+        "_trainable_variables",
+        "_iterations",
+        "gradient_accumulation_steps",
+        "iterations",
+        "_accumulated_gradients",
+        "_get_variable_index",
+        "_clip_gradients",
+        "_apply_weight_decay",
+        "_backend_update_step",
+        "learning_rate",
+        "_backend_reset_gradient_accumulators",
+        "_backend_increment_gradient_accumulators",
+        "use_ema",
+        "_update_model_variables_moving_average",
+        "ema_overwrite_frequency",
+        "_overwrite_model_variables_with_average_value",
+    },
+    "keras.src.optimizers.optimizer.Optimizer._backend_update_step": {
+        "_all_reduce_sum_gradients",
+        "_distributed_tf_update_step",
+        "_distribution_strategy",
+    },
+    "keras.src.optimizers.optimizer.Optimizer._distributed_tf_update_step": {
+        "update_step",
+    },
+}
+
+
 class _Mixin:
     # `apply_gradients` and LossScaleOptimizer call this.
     def apply(self, grads, trainable_variables=None):
@@ -45,6 +93,7 @@ class Keras3(Family):
     name = "keras"
     module = "keras.src.optimizers"
     adapters = _ADAPTERS
+    relied_on = _RELIED_ON
     mixin = _Mixin
     options = (
         "clipvalue",
@@ -83,6 +132,9 @@ class Keras3(Family):
     )
 
     def inner(self, optimizer):
+        # Quicker than to ask for the class first, and asked several times a step.
+        if "inner_optimizer" not in vars(optimizer):
+            return optimizer
         is_wrapper = self.library_class(optimizer).__name__ == "LossScaleOptimizer"
         return optimizer.inner_optimizer if is_wrapper else optimizer
 

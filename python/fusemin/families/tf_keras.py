@@ -31,6 +31,38 @@ _ADAPTERS = ALIKE | {
 }
 
 
+# What makes up a step of stock. The op stands for all of it, so something new in it would be left out.
+_RELIED_ON = {
+    "tf_keras.src.optimizers.optimizer.Optimizer.apply_gradients": {
+        "_mesh",
+        "_run_with_dtensor",
+        "apply_gradients",
+        "aggregate_gradients",
+    },
+    "tf_keras.src.optimizers.optimizer._BaseOptimizer.apply_gradients": {
+        "build",
+        "name",
+        "_iterations",
+        "_clip_gradients",
+        "_apply_weight_decay",
+        "_compute_current_learning_rate",
+        "_deduplicate_sparse_grad",
+        "_internal_apply_gradients",
+    },
+    "tf_keras.src.optimizers.optimizer.Optimizer._distributed_apply_gradients_fn": {
+        "iterations",
+        "use_ema",
+        "_update_model_variables_moving_average",
+        "ema_overwrite_frequency",
+        "_overwrite_model_variables_with_average_value",
+        "jit_compile",
+        "_update_step_xla",
+        "_update_step",
+        "_var_key",
+    },
+}
+
+
 class _Mixin:
     def apply_gradients(self, grads_and_vars, name=None, skip_gradients_aggregation=False, **kwargs):
         grads_and_vars = list(grads_and_vars)
@@ -43,6 +75,7 @@ class TfKeras(Family):
     name = "tf_keras"
     module = "tf_keras.src.optimizers"
     adapters = _ADAPTERS
+    relied_on = _RELIED_ON
     mixin = _Mixin
     options = ("clipvalue", "clipnorm", "global_clipnorm", "weight_decay", "use_ema", "constraints")
     hooks = frozenset(

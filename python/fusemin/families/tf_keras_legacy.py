@@ -120,6 +120,20 @@ _ADAPTERS = {
 }
 
 
+# What makes up a step of stock. The op stands for all of it, so something new in it would be left out.
+_RELIED_ON = {
+    "tf_keras.src.optimizers.legacy.optimizer_v2.OptimizerV2.apply_gradients": {
+        "_name",
+        "_create_all_weights",
+        "_prepare",
+        "_transform_unaggregated_gradients",
+        "_aggregate_gradients",
+        "_transform_gradients",
+        "_distributed_apply",
+    },
+}
+
+
 class _Mixin:
     def apply_gradients(self, grads_and_vars, name=None, experimental_aggregate_gradients=True):
         grads_and_vars = list(grads_and_vars)
@@ -138,6 +152,7 @@ class TfKerasLegacy(Family):
     name = "tf_keras legacy"
     module = "tf_keras.src.optimizers.legacy"
     adapters = _ADAPTERS
+    relied_on = _RELIED_ON
     mixin = _Mixin
     options = ("clipvalue", "clipnorm", "global_clipnorm", "decay", "constraints")
     sparse_except = ("constraints",)
