@@ -5,9 +5,9 @@
 
 #include "kernels/cuda/run.h"
 #include "tensorflow/core/framework/op_kernel.h"
-#include "tensorflow/core/framework/resource_mgr.h"
 #include "tensorflow/core/framework/tensor.h"
 #include "tensorflow/gpu_device.h"
+#include "tensorflow/hyperparameters.h"
 #include "tensorflow/locked_variables.h"
 #include "tensorflow/op_names.h"
 #include "tensorflow/scalars.h"
@@ -22,7 +22,6 @@ using ::tensorflow::OpKernelConstruction;
 using ::tensorflow::OpKernelContext;
 using ::tensorflow::Tensor;
 using ::tensorflow::TensorShape;
-using ::tensorflow::Var;
 
 uint64_t Address(const void* memory) { return reinterpret_cast<uint64_t>(memory); }
 
@@ -75,38 +74,17 @@ class FusedStepGpuOp : public OpKernel {
       step->hyperparameter_types[k] = cuda::ScalarType::kNumber;
       std::memcpy(&step->hyperparameters[k], &a_.constants[k], sizeof a_.constants[k]);
     }
-    for (size_t i = 0; i < a_.hyperparameter_positions.size(); ++i) {
-      const int input = a_.hyperparameters_at + static_cast<int>(i);
-      const int k = a_.hyperparameter_positions[i];
-      const std::string what = a_.HyperparameterName(k);
-      Tensor tensor;
-      if (ctx->input_dtype(input) != tensorflow::DT_RESOURCE) {
-        tensor = ctx->input(input);
-      } else {
-        if (ctx->input(input).NumElements() != 1) {
-          return absl::InvalidArgumentError(absl::StrCat("the handle of ", what, " must be a scalar"));
-        }
-        tensorflow::core::RefCountPtr<Var> variable;
-        if (!tensorflow::LookupResource(ctx, tensorflow::HandleFromInput(ctx, input), &variable).ok()) {
-          return absl::FailedPreconditionError(
-              absl::StrCat("the variable of ", what, " does not exist: it was deleted, or never initialized"));
-        }
-        tensorflow::tf_shared_lock lock(*variable->mu());
-        if (!variable->is_initialized) {
-          return absl::FailedPreconditionError(absl::StrCat("the variable of ", what, " is not initialized"));
-        }
-        tensor = *variable->tensor();
-      }
+    return ForEachHyperparameter(ctx, a_, [&](int k, const Tensor& tensor, absl::FunctionRef<std::string()> what) {
       if (k == kCountPosition) {
-        TF_RETURN_IF_ERROR(ScalarTypeOf(tensor, what, &step->scalar_types[cuda::kIterations]));
+        TF_RETURN_IF_ERROR(ScalarTypeOf(tensor, what(), &step->scalar_types[cuda::kIterations]));
         step->scalars[cuda::kIterations].in = Address(tensor.data());
       } else {
-        TF_RETURN_IF_ERROR(ScalarTypeOf(tensor, what, &step->hyperparameter_types[k]));
+        TF_RETURN_IF_ERROR(ScalarTypeOf(tensor, what(), &step->hyperparameter_types[k]));
         step->hyperparameters[k] = Address(tensor.data());
       }
-      held->push_back(std::move(tensor));
-    }
-    return absl::OkStatus();
+      held->push_back(tensor);
+      return absl::OkStatus();
+    });
   }
 
   absl::Status GatherScalar(OpKernelContext* ctx, LockedVariables* variables, int at, bool writes, int k,

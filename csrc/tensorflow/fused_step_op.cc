@@ -5,8 +5,8 @@
 #include "kernels/cpu/run.h"
 #include "kernels/cpu/workers.h"
 #include "tensorflow/core/framework/op_kernel.h"
-#include "tensorflow/core/framework/resource_mgr.h"
 #include "tensorflow/core/framework/tensor.h"
+#include "tensorflow/hyperparameters.h"
 #include "tensorflow/locked_variables.h"
 #include "tensorflow/op_names.h"
 #include "tensorflow/scalars.h"
@@ -21,7 +21,6 @@ using ::tensorflow::OpKernelConstruction;
 using ::tensorflow::OpKernelContext;
 using ::tensorflow::Tensor;
 using ::tensorflow::TensorShapeUtils;
-using ::tensorflow::Var;
 
 cpu::Isa ChosenIsa() {
   std::string ignored;
@@ -53,30 +52,10 @@ class FusedStepOp : public OpKernel {
 
   absl::Status ReadHyperparameters(OpKernelContext* ctx, double* values, double* count) const {
     std::memcpy(values, a_.constants, sizeof a_.constants);
-    for (size_t i = 0; i < a_.hyperparameter_positions.size(); ++i) {
-      const int input = a_.hyperparameters_at + static_cast<int>(i);
-      const int position = a_.hyperparameter_positions[i];
-      const auto what = [&] { return a_.HyperparameterName(position); };
-      double* const value = position == kCountPosition ? count : &values[position];
-      if (ctx->input_dtype(input) != tensorflow::DT_RESOURCE) {
-        TF_RETURN_IF_ERROR(ReadScalar(ctx->input(input), what, value));
-        continue;
-      }
-      if (ctx->input(input).NumElements() != 1) {
-        return absl::InvalidArgumentError(absl::StrCat("the handle of ", what(), " must be a scalar"));
-      }
-      tensorflow::core::RefCountPtr<Var> variable;
-      if (!tensorflow::LookupResource(ctx, tensorflow::HandleFromInput(ctx, input), &variable).ok()) {
-        return absl::FailedPreconditionError(
-            absl::StrCat("the variable of ", what(), " does not exist: it was deleted, or never initialized"));
-      }
-      tensorflow::tf_shared_lock lock(*variable->mu());
-      if (!variable->is_initialized) {
-        return absl::FailedPreconditionError(absl::StrCat("the variable of ", what(), " is not initialized"));
-      }
-      TF_RETURN_IF_ERROR(ReadScalar(*variable->tensor(), what, value));
-    }
-    return absl::OkStatus();
+    return ForEachHyperparameter(
+        ctx, a_, [&](int position, const Tensor& tensor, absl::FunctionRef<std::string()> what) {
+          return ReadScalar(tensor, what, position == kCountPosition ? count : &values[position]);
+        });
   }
 
   absl::Status GatherScalar(OpKernelContext* ctx, LockedVariables* variables, int at, bool writes,

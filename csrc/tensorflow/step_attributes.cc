@@ -98,9 +98,8 @@ absl::Status StepAttributes::Parse(OpKernelConstruction* ctx, const Rule* (*find
   if (num_sums > 1) return absl::InvalidArgumentError("`gradient_sums` must be none or one");
   has_sums = num_sums > 0;
 
-  averages_at = num_params * (1 + rule->num_slots);
-  accumulators_at = averages_at + num_averages;
-  scalars_at = accumulators_at + num_accumulators;
+  layout = {num_params, rule->num_slots, has_averages, has_accumulators};
+  scalars_at = layout.end();
   iterations_at = scalars_at + num_scalars;
   loss_scale_at = iterations_at + num_iterations;
   gradients_at = loss_scale_at + num_loss_scale;
@@ -242,11 +241,11 @@ absl::Status StepAttributes::ParseTraces(OpKernelConstruction* ctx) {
 std::string StepAttributes::VariableName(int i) const {
   const auto of = [&](const char* what, int k) { return absl::StrCat(what, " of variable '", names[k], "'"); };
   if (i < num_params) return absl::StrCat("variable '", names[i], "'");
-  if (i < averages_at) {
+  if (i < layout.average(0)) {
     return of(absl::StrCat("slot '", rule->slots[i / num_params - 1], "'").c_str(), i % num_params);
   }
-  if (i < accumulators_at) return of("the moving average", i - averages_at);
-  if (i < scalars_at) return of("the gradient accumulator", i - accumulators_at);
+  if (i < layout.accumulator(0)) return of("the moving average", i - layout.average(0));
+  if (i < scalars_at) return of("the gradient accumulator", i - layout.accumulator(0));
   if (i < iterations_at) return absl::StrCat("optimizer variable '", rule->scalars[i - scalars_at], "'");
   if (i < loss_scale_at) return "optimizer variable 'iterations'";
   return i == loss_scale_at ? "optimizer variable 'dynamic_scale'" : "optimizer variable 'step_counter'";

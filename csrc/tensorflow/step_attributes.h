@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/step_layout.h"
 #include "options/user_options.h"
 #include "tensorflow/core/framework/op_kernel.h"
 
@@ -56,9 +57,10 @@ struct StepAttributes {
   int64_t row_offset = 0;
   bool advance = true, in_loop = false;
 
-  // Positions of the first input of each kind. Parameters are at 0, slot k of parameter i at (1 + k) * num_params + i.
-  int averages_at = 0, accumulators_at = 0, scalars_at = 0, iterations_at = 0, loss_scale_at = 0, gradients_at = 0,
-      indices_at = 0, sums_at = 0, hyperparameters_at = 0, row_at = 0, after_at = 0, values_at = 0, buffers_at = 0;
+  // Positions of the inputs: of tensors that the step replaces, and after them of the first input of each kind.
+  StepLayout layout = {};
+  int scalars_at = 0, iterations_at = 0, loss_scale_at = 0, gradients_at = 0, indices_at = 0, sums_at = 0,
+      hyperparameters_at = 0, row_at = 0, after_at = 0, values_at = 0, buffers_at = 0;
 
  private:
   absl::Status ParseHyperparameters(tensorflow::OpKernelConstruction* ctx);

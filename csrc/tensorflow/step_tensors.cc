@@ -93,11 +93,11 @@ absl::Status GatherSegments(OpKernelContext* ctx, const StepAttributes& a, Locke
     segment.decays = !a.decays.empty() && a.decays[i];
     TF_RETURN_IF_ERROR(pair(i, &segment.param_in, &segment.param_out));
     for (int k = 0; k < a.rule->num_slots; ++k) {
-      TF_RETURN_IF_ERROR(pair((1 + k) * a.num_params + i, &segment.slot_in[k], &segment.slot_out[k]));
+      TF_RETURN_IF_ERROR(pair(a.layout.slot(k, i), &segment.slot_in[k], &segment.slot_out[k]));
     }
-    if (a.has_averages) TF_RETURN_IF_ERROR(pair(a.averages_at + i, &segment.average_in, &segment.average_out));
+    if (a.has_averages) TF_RETURN_IF_ERROR(pair(a.layout.average(i), &segment.average_in, &segment.average_out));
     if (a.has_accumulators) {
-      TF_RETURN_IF_ERROR(pair(a.accumulators_at + i, &segment.accumulator_in, &segment.accumulator_out));
+      TF_RETURN_IF_ERROR(pair(a.layout.accumulator(i), &segment.accumulator_in, &segment.accumulator_out));
     }
   }
   return absl::OkStatus();

@@ -130,11 +130,11 @@ class FusedStepOp : public tensorflow::XlaOpKernel {
                                                        ", the variable has ", shape.DebugString()));
       }
       for (int k = 0; k < a_.rule->num_slots; ++k) {
-        TF_RETURN_IF_ERROR(ReadTensor(ctx, (1 + k) * a_.num_params + i, &shape, &segment.slots[k], &unused));
+        TF_RETURN_IF_ERROR(ReadTensor(ctx, a_.layout.slot(k, i), &shape, &segment.slots[k], &unused));
       }
-      if (a_.has_averages) TF_RETURN_IF_ERROR(ReadTensor(ctx, a_.averages_at + i, &shape, &segment.average, &unused));
+      if (a_.has_averages) TF_RETURN_IF_ERROR(ReadTensor(ctx, a_.layout.average(i), &shape, &segment.average, &unused));
       if (a_.has_accumulators) {
-        TF_RETURN_IF_ERROR(ReadTensor(ctx, a_.accumulators_at + i, &shape, &segment.accumulator, &unused));
+        TF_RETURN_IF_ERROR(ReadTensor(ctx, a_.layout.accumulator(i), &shape, &segment.accumulator, &unused));
       }
     }
     for (int k = 0; k < a_.rule->num_scalars; ++k) {
@@ -168,10 +168,10 @@ class FusedStepOp : public tensorflow::XlaOpKernel {
       const SegmentValues& segment = values.segments[i];
       TF_RETURN_IF_ERROR(Assign(ctx, i, segment.param));
       for (int k = 0; k < a_.rule->num_slots; ++k) {
-        TF_RETURN_IF_ERROR(Assign(ctx, (1 + k) * a_.num_params + i, segment.slots[k]));
+        TF_RETURN_IF_ERROR(Assign(ctx, a_.layout.slot(k, i), segment.slots[k]));
       }
-      if (a_.has_averages) TF_RETURN_IF_ERROR(Assign(ctx, a_.averages_at + i, segment.average));
-      if (a_.has_accumulators) TF_RETURN_IF_ERROR(Assign(ctx, a_.accumulators_at + i, segment.accumulator));
+      if (a_.has_averages) TF_RETURN_IF_ERROR(Assign(ctx, a_.layout.average(i), segment.average));
+      if (a_.has_accumulators) TF_RETURN_IF_ERROR(Assign(ctx, a_.layout.accumulator(i), segment.accumulator));
     }
     if (a_.advance) {
       for (int k = 0; k < a_.rule->num_scalars; ++k) {

@@ -7,6 +7,7 @@
 #include "absl/synchronization/blocking_counter.h"
 #include "kernels/cpu/registry.h"
 #include "kernels/cpu/run.h"
+#include "kernels/step_layout.h"
 #include "options/user_options.h"
 #include "xla/ffi/api/ffi.h"
 #include "xla/kernel_call_name.h"
@@ -65,22 +66,19 @@ ffi::Error Step(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRet
     *in = argument(at).untyped_data();
     *out = result(at);
   };
-  const int64_t averages_at = num_params * (1 + num_slots);
-  const int64_t accumulators_at = averages_at + has_averages * num_params;
-  const int64_t gradients_at = accumulators_at + has_accumulators * num_params;
+  const StepLayout layout{static_cast<int>(num_params), num_slots, has_averages != 0, has_accumulators != 0};
+  const int64_t gradients_at = layout.end();
   const int64_t scalars_at = gradients_at + num_params;
-  for (int64_t i = 0; i < num_params; ++i) {
+  for (int i = 0; i < num_params; ++i) {
     Segment& segment = segments[i];
     segment = {};
     segment.size = static_cast<int64_t>(argument(i).element_count());
     segment.gradient = argument(gradients_at + i).untyped_data();
     segment.decays = decays.size() > 0 && decays[i] != 0;
     pair(i, &segment.param_in, &segment.param_out);
-    for (int k = 0; k < num_slots; ++k) {
-      pair((1 + k) * num_params + i, &segment.slot_in[k], &segment.slot_out[k]);
-    }
-    if (has_averages) pair(averages_at + i, &segment.average_in, &segment.average_out);
-    if (has_accumulators) pair(accumulators_at + i, &segment.accumulator_in, &segment.accumulator_out);
+    for (int k = 0; k < num_slots; ++k) pair(layout.slot(k, i), &segment.slot_in[k], &segment.slot_out[k]);
+    if (has_averages) pair(layout.average(i), &segment.average_in, &segment.average_out);
+    if (has_accumulators) pair(layout.accumulator(i), &segment.accumulator_in, &segment.accumulator_out);
   }
 
   const double* const scalars_in = argument(scalars_at).typed_data<double>();
