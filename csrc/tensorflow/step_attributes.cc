@@ -231,7 +231,7 @@ absl::Status StepAttributes::ParseTraces(OpKernelConstruction* ctx) {
     if (expected != buffer_types[i] || !tensorflow::DataTypeCanUseMemcpy(expected)) {
       return absl::InvalidArgumentError(absl::StrCat("the buffer of trace ", i, " must be of dtype ",
                                                      DataTypeString(expected),
-                                                     ", a type that memory can be copied of"));
+                                                     ", a plain-memory dtype"));
     }
     traces.push_back({kind, indices[i]});
   }

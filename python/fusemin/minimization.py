@@ -49,8 +49,8 @@ def minimize(
         warning.
       trace_fn: function of a `MinimizeTraceableQuantities` that returns a `Tensor` or a nested structure of them;
         variables in it are read after the update. Or, in the older form, a function `trace_fn(loss, grads, variables)`;
-        the number of arguments decides. It is called once or twice in all, to be traced, and not at all afterwards:
-        a progress bar or `print` in it needs `tf.py_function` or `tf.print`.
+        the number of arguments decides. It is called a few times to be traced, and not at all afterwards: its ops
+        run at every step, Python in it does not. A progress bar or `print` in it needs `tf.py_function` or `tf.print`.
       return_full_length_trace: whether to repeat the last row up to `num_steps` rows after convergence. If False the
         trace has a row for each step that was taken.
       jit_compile: True to compile the whole loop with XLA, the fused update in it; "loss" to compile loss and gradients

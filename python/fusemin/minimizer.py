@@ -102,7 +102,7 @@ class Minimizer:
         """Runs the optimization.
 
         Args:
-          num_steps: see `minimize`. Another value does not retrace.
+          num_steps: see `minimize`. Another value does not retrace, but with `jit_compile=True` it compiles anew.
           seed: see `minimize`; None for none.
 
         Returns:
