@@ -112,7 +112,7 @@ class Loop:
     """What segments are built of.
 
     Args:
-      step: see `fusemin.step_result`.
+      step: see `fusemin.step_protocol`.
       use_seed: whether steps get seeds.
       trace_fn: function of the traceable quantities.
       options: see Options.

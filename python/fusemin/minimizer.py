@@ -19,7 +19,7 @@ from fusemin.arguments import (
 )
 from fusemin.compilation import LOSS, as_jit_compile, can_compile_loop, explained_failure
 from fusemin.convergence import criterion_or_none
-from fusemin.eager_loop import run_eagerly
+from fusemin.eager_loop import EagerStep, run_eagerly
 from fusemin.explanation import Explanation, explain
 from fusemin.loop import Options
 from fusemin.replication import check_strategy
@@ -132,7 +132,7 @@ class Minimizer:
         if not tf.executing_eagerly():
             return self._run_in_graph(num_steps, seed, compiles_loop)
         if tf.config.functions_run_eagerly() and num_steps > 0:
-            step = program.make_step(seed is not None, eager=True)
+            step = EagerStep(program.loss_fn, program.optimizer, program.trainable_variables)
             return run_eagerly(step, num_steps, seed, program.trace_fn, program.options)
         with explained_failure(program.jit_compile) if program.jit_compile else contextlib.nullcontext():
             if compiles_loop:
@@ -184,9 +184,9 @@ class _Program:
     def compiles_loop(self) -> bool:
         return self.jit_compile is True
 
-    def make_step(self, use_seed, eager=False):
+    def make_step(self, use_seed):
         compile_loss = self.jit_compile == LOSS
-        return VariableStep(self.loss_fn, self.optimizer, self.trainable_variables, use_seed, eager, compile_loss)
+        return VariableStep(self.loss_fn, self.optimizer, self.trainable_variables, use_seed, compile_loss)
 
     def traced(self, use_seed, num_steps=None):
         """The step, and the loop as a concrete function of a seed, and of `num_steps` first if that is not given; if it

@@ -20,7 +20,7 @@ def run_loop(step, num_steps, seed, trace_fn, options: Options, once=False):
     """Runs up to `num_steps` steps.
 
     Args:
-      step: see `fusemin.step_result`.
+      step: see `fusemin.step_protocol`.
       num_steps: int, or int32 scalar tensor.
       seed: int32 tensor of shape [2], or None.
       trace_fn: function of the traceable quantities.

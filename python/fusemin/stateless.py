@@ -22,7 +22,7 @@ from fusemin.divergence import warn_of_divergence
 from fusemin.loop import Options
 from fusemin.seed_argument import seeded
 from fusemin.segment import run_loop
-from fusemin.step_result import StepResult
+from fusemin.step_protocol import StepResult
 from fusemin.traceable import explained_trace_fn, trace_loss
 from fusemin.tracing_errors import explained_tracing
 
@@ -60,7 +60,7 @@ class StatelessStep:
         """No variable is updated, so no leaf is written by an update op."""
 
     def __call__(
-        self, state, *, seed, sources, buffers, row, row_offset, in_loop, needs_parameters, before_update=None
+        self, state, *, seed, sources, buffers, row, row_offset, in_loop, needs_parameters, before_update
     ) -> StepResult:
         loss, gradients, parameters, optimizer_state = self._step(*state, seed)
         # The loop carries the structure that it began with, such as a tuple where `update` returns a list.

@@ -11,7 +11,7 @@ from fusemin.families import find_family
 from fusemin.fused_step import TraceSource, fused_step
 from fusemin.gradients import densify, is_sparse
 from fusemin.plan import Stock, plan
-from fusemin.step_result import StepResult
+from fusemin.step_protocol import StepResult
 from fusemin.variables import as_variable_list, check_variables, unwrap_variable
 
 _LOGGER = logging.getLogger("fusemin")
@@ -25,8 +25,6 @@ class VariableStep:
       optimizer: any object with `apply_gradients`.
       trainable_variables: what to differentiate with respect to, or None for what `loss_fn` reads.
       use_seed: whether the step will be given seeds.
-      eager: call `loss_fn` and the optimizer as they are, do not trace them; there is no `update`, and there are no
-        specs, and `variables` may be known only after the first call.
       compile_loss: whether XLA compiles loss and gradients, without the update.
 
     Attributes:
@@ -44,7 +42,7 @@ class VariableStep:
     initial_state = ()
     optimizer_state = ()
 
-    def __init__(self, loss_fn, optimizer, trainable_variables, use_seed, eager=False, compile_loss=False):
+    def __init__(self, loss_fn, optimizer, trainable_variables, use_seed, compile_loss=False):
         watched = None if trainable_variables is None else as_variable_list(trainable_variables)
         if watched is not None:
             check_variables([unwrap_variable(v) for v in watched])
@@ -52,11 +50,6 @@ class VariableStep:
         self.update = None
         # The functions hold no reference to `self`: without a cycle, graphs are freed as soon as the step is.
         differentiate, read = differentiator(loss_fn, watched)
-        if eager:
-            self._differentiate = differentiate
-            self._apply = _applier(optimizer, read if watched is None else watched)
-            self._read = read
-            return
         seed = tf.TensorSpec([2], tf.int32) if use_seed else None
         self._differentiate = graphs.trace(differentiate, seed, jit_compile=compile_loss or None)
         # What is compiled is one op where it is called.
@@ -76,7 +69,7 @@ class VariableStep:
         else:
             _LOGGER.debug("%s.apply_gradients does the update: %s", type(optimizer).__name__, bound.reason)
             specs = [tf.type_spec_from_value(g) for g in gradients]
-            self._apply = graphs.trace(_applier(optimizer, self.variables), specs)
+            self._apply = graphs.trace(applier(optimizer, self.variables), specs)
 
     def num_ops(self) -> int:
         """How many ops a step traced so far has."""
@@ -90,13 +83,7 @@ class VariableStep:
             graphs.release(self._apply)
 
     def trace_source(self, leaf, quantities, effects: bool) -> TraceSource | None:
-        """What a leaf of the trace is a copy of, if the op can write its row, else None.
-
-        Args:
-          leaf: of what `trace_fn` returned for `quantities`.
-          quantities: of the step.
-          effects: whether `trace_fn` may have assigned to variables before it returned one.
-        """
+        """See `fusemin.step_protocol`."""
         if self.update is None:
             return None
         if leaf is quantities.loss:
@@ -111,12 +98,10 @@ class VariableStep:
         return None
 
     def __call__(
-        self, state, *, seed, sources, buffers, row, row_offset, in_loop, needs_parameters, before_update=None
+        self, state, *, seed, sources, buffers, row, row_offset, in_loop, needs_parameters, before_update
     ) -> StepResult:
-        """One step. See `fusemin.step_result`."""
+        """See `fusemin.step_protocol`."""
         loss, gradients = self._differentiate(seed)
-        if self.variables is None:
-            self.variables = list(self._read)
         if self.update is not None:
             after = [loss]
             if before_update is not None:
@@ -141,8 +126,8 @@ class VariableStep:
         return [unwrap_variable(v) for v in self.variables]
 
 
-def _applier(optimizer, variables):
-    """The optimizer's own update, as a function of the gradients."""
+def applier(optimizer, variables):
+    """The stock step, as a function of the gradients."""
 
     def apply(gradients):
         family = find_family(optimizer)

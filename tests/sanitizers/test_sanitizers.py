@@ -32,7 +32,7 @@ def run(*command):
     environment = {name: value for name, value in os.environ.items() if not name.endswith("SAN_OPTIONS")}
     environment["TSAN_OPTIONS"] = "halt_on_error=1"
     return subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600, env=environment
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1800, env=environment
     )
 
 
