@@ -71,7 +71,7 @@ def main():
         answer["seconds"] = round(time.perf_counter() - started)
         title = f"{question.name}: {question.title} ({answer['seconds']} s)"
         report.CONSOLE.print(report.table(title, report.question_cells(rows)))
-        report.CONSOLE.print(*answer["summary"], "", sep="\n", markup=False, highlight=False)
+        report.CONSOLE.print(*answer["summary"], "", sep="\n", markup=False, highlight=False, soft_wrap=True)
         result["questions"][question.name] = answer
         result["acceptance"] = acceptance.evaluate(result)
         # After each question, so that what was measured is kept if a later one fails.
