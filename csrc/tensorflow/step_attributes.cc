@@ -230,8 +230,7 @@ absl::Status StepAttributes::ParseTraces(OpKernelConstruction* ctx) {
     const DataType expected = kind == TraceKind::kValue ? value_types[indices[i]] : type;
     if (expected != buffer_types[i] || !tensorflow::DataTypeCanUseMemcpy(expected)) {
       return absl::InvalidArgumentError(absl::StrCat("the buffer of trace ", i, " must be of dtype ",
-                                                     DataTypeString(expected),
-                                                     ", a plain-memory dtype"));
+                                                     DataTypeString(expected), ", a plain-memory dtype"));
     }
     traces.push_back({kind, indices[i]});
   }
