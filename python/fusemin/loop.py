@@ -159,21 +159,24 @@ class Loop:
         criterion, plan, options = self.criterion, self.plan, self._options
         calls_trace_fn = bool(plan.derived_specs) or plan.effects
         index = _plus(_plus(carry.taken, offset), before)
-        seed_after = next_seed if self.use_seed else tf.constant(-1)
 
-        def early_leaves(loss, gradients, parameters):
+        def derived_leaves(loss, gradients, parameters, has_converged, criterion_state, optimizer_state):
             quantities = MinimizeTraceableQuantities(
                 step=index,
                 loss=loss,
                 gradients=gradients,
                 parameters=parameters,
-                has_converged=tf.zeros(tf.shape(loss), tf.bool),
-                convergence_criterion_state=carry.criterion_state,
-                optimizer_state=(),
-                seed=seed_after,
+                has_converged=has_converged,
+                convergence_criterion_state=criterion_state,
+                optimizer_state=optimizer_state,
+                seed=next_seed if self.use_seed else tf.constant(-1),
             )
-            values = plan.derived(self._trace_fn(quantities))
-            return [value for value, early in zip(values, plan.early, strict=True) if early]
+            return plan.derived(self._trace_fn(quantities))
+
+        def early_leaves(loss, gradients, parameters):
+            unconverged = tf.zeros(tf.shape(loss), tf.bool)
+            leaves = derived_leaves(loss, gradients, parameters, unconverged, carry.criterion_state, ())
+            return [leaf for leaf, early in zip(leaves, plan.early, strict=True) if early]
 
         result = self.step(
             carry.state,
@@ -195,17 +198,14 @@ class Loop:
             done = tf.reshape(options.batch_convergence_reduce_fn(has_converged), [])
         derived = rows.derived
         if calls_trace_fn:
-            quantities = MinimizeTraceableQuantities(
-                step=index,
-                loss=result.loss,
-                gradients=result.gradients,
-                parameters=result.parameters,
-                has_converged=has_converged,
-                convergence_criterion_state=criterion_state,
-                optimizer_state=result.optimizer_state,
-                seed=seed_after,
+            values = derived_leaves(
+                result.loss,
+                result.gradients,
+                result.parameters,
+                has_converged,
+                criterion_state,
+                result.optimizer_state,
             )
-            values = plan.derived(self._trace_fn(quantities))
             derived = write_rows(derived, values, carry.taken, row_offset=offset)
         return Carry(carry.taken, result.state, next_seed, done, criterion_state), Rows(result.buffers, list(derived))
 
