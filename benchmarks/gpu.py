@@ -86,8 +86,8 @@ def update_only(make, fused, shapes, num_steps):
     """A function that takes the steps with given gradients, and a variable that they move."""
     import tensorflow as tf
 
-    from fusemin.fused_step import fused_step
-    from fusemin.plan import plan
+    from fusemin.update.fused_step import fused_step
+    from fusemin.update.plan import plan
 
     variables = _variables(shapes)
     optimizer = _built(make, variables)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from sklearn import datasets, preprocessing
 
 from benchmarks.problems import Problem
-from fusemin import eight_schools
+from fusemin.examples import eight_schools
 
 
 class _Model(Problem):

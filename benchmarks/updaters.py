@@ -41,8 +41,8 @@ def of_tensorflow(family: str, fused: bool, size: int, num_steps: int) -> Update
     """The op FusedStep, or stock's `apply_gradients`, in a loop of TensorFlow; num_steps is a multiple of UNROLLED."""
     import tensorflow as tf
 
-    from fusemin.fused_step import fused_step
-    from fusemin.plan import plan
+    from fusemin.update.fused_step import fused_step
+    from fusemin.update.plan import plan
 
     variable, optimizer = tf.Variable(tf.zeros([size])), ADAMS[family][0](LEARNING_RATE)
     update, loss = (plan(optimizer, [variable]).bind(), tf.constant(0.0)) if fused else (None, None)

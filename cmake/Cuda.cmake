@@ -1,4 +1,4 @@
-# csrc/kernels/cuda as a shared library that knows nothing of TensorFlow or Python: the kernels of each rule header,
+# csrc/backends/cuda as a shared library that knows nothing of TensorFlow or Python: the kernels of each rule header,
 # compiled by NVRTC and ptxas and packed by nvFatbin from PyPI's wheels and embedded, and what launches them. No CUDA
 # toolkit, no CUDA library.
 include(${CMAKE_CURRENT_LIST_DIR}/CudaArchitectures.cmake)
@@ -12,14 +12,14 @@ else()
   message(FATAL_ERROR "FUSEMIN_CUDA_COMPRESSION must be size or speed, it is ${FUSEMIN_CUDA_COMPRESSION}")
 endif()
 
-set(CUDA_SOURCE ${KERNELS_SOURCE}/kernels/cuda)
+set(CUDA_SOURCE ${KERNELS_SOURCE}/backends/cuda)
 set(CUDA_BINARY ${CMAKE_CURRENT_BINARY_DIR}/cuda)
 set(compile_cuda ${CMAKE_CURRENT_LIST_DIR}/compile_cuda.py)
 file(MAKE_DIRECTORY ${CUDA_BINARY})
 
 file(GLOB cuda_headers CONFIGURE_DEPENDS ${CUDA_SOURCE}/*.cuh ${KERNELS_SOURCE}/options/*.h)
 list(REMOVE_ITEM cuda_headers ${KERNELS_SOURCE}/options/table.h)
-list(APPEND cuda_headers ${CUDA_SOURCE}/parameters.h ${KERNELS_SOURCE}/kernels/step.h
+list(APPEND cuda_headers ${CUDA_SOURCE}/parameters.h ${KERNELS_SOURCE}/step/step.h
   ${KERNELS_SOURCE}/numeric/half.h ${KERNELS_SOURCE}/numeric/math.h
   ${KERNELS_SOURCE}/numeric/rule_list.h)
 

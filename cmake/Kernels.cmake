@@ -1,4 +1,4 @@
-# csrc/kernels as a static library that knows nothing of TensorFlow or Python: each rule header is compiled once for
+# csrc/step as a static library that knows nothing of TensorFlow or Python: each rule header is compiled once for
 # each instruction set. Builds alone too: see tests/sanitizers.
 set(KERNELS_SOURCE ${CMAKE_CURRENT_LIST_DIR}/../csrc)
 set(KERNELS_BINARY ${CMAKE_CURRENT_BINARY_DIR}/kernels)
@@ -19,10 +19,10 @@ set(isa_avx2_flags -mavx2 -mfma -mbmi2)
 set(isa_avx512_flags -mprfchw -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd -mfma -mbmi2 -mprefer-vector-width=512)
 
 add_library(fusemin_kernels STATIC
-  ${KERNELS_SOURCE}/kernels/cpu/isa.cc
-  ${KERNELS_SOURCE}/kernels/cpu/run.cc
-  ${KERNELS_SOURCE}/kernels/slices.cc
-  ${KERNELS_SOURCE}/kernels/cpu/workers.cc
+  ${KERNELS_SOURCE}/backends/cpu/isa.cc
+  ${KERNELS_SOURCE}/backends/cpu/run.cc
+  ${KERNELS_SOURCE}/step/slices.cc
+  ${KERNELS_SOURCE}/backends/cpu/workers.cc
   ${KERNELS_BINARY}/registry.cc)
 find_package(Threads REQUIRED)
 target_link_libraries(fusemin_kernels PUBLIC Threads::Threads)
@@ -42,17 +42,17 @@ set(RULE_UNITS "")
 set(AROUND_CASES "")
 foreach(ISA ${isas})
   set(unit ${KERNELS_BINARY}/around_${ISA}.cc)
-  configure_file(${KERNELS_SOURCE}/kernels/cpu/around_unit.cc.in ${unit} @ONLY)
+  configure_file(${KERNELS_SOURCE}/backends/cpu/around_unit.cc.in ${unit} @ONLY)
   add_kernel_unit(${unit} ${ISA})
   string(APPEND RULE_DECLARATIONS "const AroundKernels* around_${ISA}();\n")
   string(APPEND AROUND_CASES "    case Isa::${isa_${ISA}_enum}:\n      return around_${ISA}();\n")
   foreach(header ${rule_headers})
     get_filename_component(RULE ${header} NAME_WE)
     set(unit ${KERNELS_BINARY}/${RULE}_${ISA}.cc)
-    configure_file(${KERNELS_SOURCE}/kernels/cpu/rule_unit.cc.in ${unit} @ONLY)
+    configure_file(${KERNELS_SOURCE}/backends/cpu/rule_unit.cc.in ${unit} @ONLY)
     add_kernel_unit(${unit} ${ISA})
     string(APPEND RULE_DECLARATIONS "RuleRange ${RULE}_${ISA}();\n")
     string(APPEND RULE_UNITS "    {Isa::${isa_${ISA}_enum}, ${RULE}_${ISA}},\n")
   endforeach()
 endforeach()
-configure_file(${KERNELS_SOURCE}/kernels/cpu/registry.cc.in ${KERNELS_BINARY}/registry.cc @ONLY)
+configure_file(${KERNELS_SOURCE}/backends/cpu/registry.cc.in ${KERNELS_BINARY}/registry.cc @ONLY)

@@ -1,4 +1,4 @@
-# csrc/xla: the ops inside XLA, in the library of the ops. The rules as HLO are one file, with a line for each header.
+# csrc/backends/xla: the ops inside XLA, in the library of the ops. The rules as HLO are one file, with a line for each header.
 set(RULE_INCLUDES "")
 set(RULE_LOOKUPS "")
 foreach(header ${rule_headers})
@@ -7,18 +7,18 @@ foreach(header ${rule_headers})
   string(APPEND RULE_LOOKUPS
     "  if (const PrepareRule found = FindIn(rules::${RULE}::Rules(), name)) return found;\n")
 endforeach()
-configure_file(csrc/xla/hlo_rules.cc.in ${CMAKE_CURRENT_BINARY_DIR}/xla/hlo_rules.cc @ONLY)
+configure_file(csrc/backends/xla/hlo_rules.cc.in ${CMAKE_CURRENT_BINARY_DIR}/xla/hlo_rules.cc @ONLY)
 add_library(fusemin_xla OBJECT
   ${CMAKE_CURRENT_BINARY_DIR}/xla/hlo_rules.cc
-  csrc/xla/element_reads.cc
-  csrc/xla/fused_step_op.cc
-  csrc/xla/hlo_step.cc
-  csrc/xla/kernel_call.cc
-  csrc/xla/loop_body.cc
-  csrc/xla/registration.cc
-  csrc/xla/trace_row.cc
-  csrc/xla/trace_rows_op.cc
-  csrc/xla/value.cc)
+  csrc/backends/xla/element_reads.cc
+  csrc/backends/xla/fused_step_op.cc
+  csrc/backends/xla/hlo_step.cc
+  csrc/backends/xla/kernel_call.cc
+  csrc/backends/xla/loop_body.cc
+  csrc/backends/xla/registration.cc
+  csrc/backends/xla/trace_row.cc
+  csrc/backends/xla/trace_rows_op.cc
+  csrc/backends/xla/value.cc)
 # One translation unit: most of the time goes into XLA's headers. The code builds HLO, once for each program.
 set_target_properties(fusemin_xla PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 0)
 target_compile_options(fusemin_xla PRIVATE -O1)
@@ -31,4 +31,4 @@ target_include_directories(fusemin_xla SYSTEM PRIVATE
 target_link_libraries(fusemin_xla PRIVATE TensorFlow::framework TensorFlow::cc)
 target_link_libraries(fusemin_ops PRIVATE fusemin_xla)
 # Runs at each step, so it is compiled as the ops are.
-target_sources(fusemin_ops PRIVATE csrc/xla/kernel_call_handler.cc)
+target_sources(fusemin_ops PRIVATE csrc/backends/xla/kernel_call_handler.cc)

@@ -34,3 +34,14 @@ def test_private_modules_of_tensorflow_and_keras(path):
 def test_families_know_nothing_of_steps_and_loops(path):
     allowed = ("fusemin._", "fusemin.constraints", "fusemin.families", "fusemin.graphs")
     assert [name for name in _imported(path) if name.startswith("fusemin") and not name.startswith(allowed)] == []
+
+
+# A package imports those before it only.
+ORDER = ["families", "update", "loop", "api"]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}.{path.stem}")
+def test_layers(path):
+    if path.parent.name in ORDER:
+        above = tuple(f"fusemin.{package}" for package in ORDER[ORDER.index(path.parent.name) + 1 :])
+        assert [name for name in _imported(path) if name.startswith(above)] == []

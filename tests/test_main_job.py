@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from fusemin import __main__ as job
-from fusemin import eight_schools
+from fusemin.examples import eight_schools
 
 Y, SIGMA = eight_schools.EFFECTS, eight_schools.STANDARD_ERRORS
 NAMES = ["mu", "tau", *(f"theta {school}" for school in "ABCDEFGH")]

@@ -7,8 +7,8 @@
 #include <map>
 #include <optional>
 
+#include "backends/cuda/run.h"
 #include "bindings/step_cost.h"
-#include "kernels/cuda/run.h"
 
 namespace py = pybind11;
 

@@ -7,14 +7,14 @@
 #include <map>
 #include <optional>
 
+#include "backends/cpu/isa.h"
+#include "backends/cpu/registry.h"
+#include "backends/cpu/run.h"
+#include "backends/cpu/workers.h"
 #include "bindings/cuda_module.h"
 #include "bindings/step_cost.h"
-#include "kernels/cpu/isa.h"
-#include "kernels/cpu/registry.h"
-#include "kernels/cpu/run.h"
-#include "kernels/cpu/workers.h"
-#include "kernels/slices.h"
 #include "options/table.h"
+#include "step/slices.h"
 
 namespace py = pybind11;
 
@@ -282,7 +282,7 @@ Args:
   options: numbers, by the names in `options()`.
   indices: for each parameter None, or the rows, int32 or int64, that the slices of its gradient are of; the gradient is
     then an array [k, ...] of slices.
-  sparse_rows, separate_duplicates: what becomes of these gradients, see SparseOptions in csrc/kernels/step.h.
+  sparse_rows, separate_duplicates: what becomes of these gradients, see SparseOptions in csrc/step/step.h.
 
 Raises:
   TypeError: an array of another dtype.

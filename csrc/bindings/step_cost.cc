@@ -2,8 +2,8 @@
 
 #include <pybind11/stl.h>
 
-#include "kernels/cpu/registry.h"
-#include "kernels/step_cost.h"
+#include "backends/cpu/registry.h"
+#include "step/step_cost.h"
 
 namespace py = pybind11;
 

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "kernels/step.h"
 #include "options/user_options.h"
+#include "step/step.h"
 
 namespace fusemin {
 

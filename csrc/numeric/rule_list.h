@@ -13,7 +13,7 @@
 //                     gradient is of a type of its own, G, which multiplies,
 //                     divides and converts to V: its square, `gradient *
 //                     gradient`, need not be that of its value, see
-//                     SeparateSlices in kernels/cpu/rule_loops.h.
+//                     SeparateSlices in backends/cpu/rule_loops.h.
 // The namespace of the header is its file name, and holds `using Rules =
 // RuleList<...>` with the variants that the file defines.
 #ifndef FUSEMIN_NUMERIC_RULE_LIST_H_

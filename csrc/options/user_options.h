@@ -2,13 +2,13 @@
 #ifndef FUSEMIN_OPTIONS_USER_OPTIONS_H_
 #define FUSEMIN_OPTIONS_USER_OPTIONS_H_
 
-#include "kernels/step.h"
 #include "options/accumulation.h"
 #include "options/loss_scale.h"
 #include "options/moving_average.h"
 #include "options/norm_clip.h"
 #include "options/value_clip.h"
 #include "options/weight_decay.h"
+#include "step/step.h"
 
 namespace fusemin {
 

@@ -8,16 +8,16 @@
 TensorShape([100])
 """
 
-from fusemin import op_gradients  # noqa: F401  Registers the gradients of the ops.
 from fusemin._build import __version__
-from fusemin.convergence import LossNotDecreasing
-from fusemin.explanation import Explanation, explain
-from fusemin.fused_optimizer import fuse
-from fusemin.minimization import minimize
-from fusemin.minimizer import Minimizer
-from fusemin.stateless import minimize_stateless
-from fusemin.stock_ops import stock
-from fusemin.traceable import MinimizeTraceableQuantities
+from fusemin.api.explanation import Explanation, explain
+from fusemin.api.fused_optimizer import fuse
+from fusemin.api.minimization import minimize
+from fusemin.api.minimizer import Minimizer
+from fusemin.api.stateless import minimize_stateless
+from fusemin.loop.convergence import LossNotDecreasing
+from fusemin.loop.traceable import MinimizeTraceableQuantities
+from fusemin.update import op_gradients  # noqa: F401  Registers the gradients of the ops.
+from fusemin.update.stock_ops import stock
 
 __all__ = [
     "Explanation",

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 import fusemin
-from fusemin import eight_schools
+from fusemin.examples import eight_schools
 
 _SMOOTHED = 100  # Steps whose loss is averaged at each end of a run.
 _TIMED_STEPS = 1_000  # In each repetition, whatever --steps is: what a call costs beside its steps must not show.

@@ -19,6 +19,12 @@ def trace(function, *specs, jit_compile=None):
     return tf.function(function, autograph=False, jit_compile=jit_compile).get_concrete_function(*specs)
 
 
+def in_xla() -> bool:
+    """Whether what is traced now will be compiled by XLA."""
+    # What runs eagerly is not traced.
+    return not tf.executing_eagerly() and _compat.is_in_xla_context(tf.compat.v1.get_default_graph())
+
+
 # Stateful ops that only look: whether they run cannot be seen.
 _READS = frozenset({"ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VarHandleOp", "VarIsInitializedOp"})
 # Ops that do what the functions do that they call.

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import fusemin
 from fusemin import _core
-from fusemin.explanation import _row
+from fusemin.api.explanation import _row
 
 # Rule, options, rows, and how many operands of the size of the tensors a step reads and writes, in how many passes.
 STEPS = {

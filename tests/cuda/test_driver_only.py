@@ -45,7 +45,7 @@ def test_all_cases_of_some_rules():
     ("file", "old", "new", "error"),
     [
         ("rules/adam.h", "narrow(wide_one - hyperparameters[1])", "narrow(hyperparameters[1])", "AssertionError: adam"),
-        ("kernels/cuda/memory.cuh", "i < chunk.end;", "i < chunk.end + 1;", "GuardError: a kernel wrote beside"),
+        ("backends/cuda/memory.cuh", "i < chunk.end;", "i < chunk.end + 1;", "GuardError: a kernel wrote beside"),
     ],
     ids=["wrong values", "a store beside an array"],
 )

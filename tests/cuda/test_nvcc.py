@@ -15,9 +15,9 @@ KERNELS = _core.cuda.kernels()
 def source_of(unit):
     """The text of a .cu file, as the build makes it."""
     if unit == "common":
-        return (SOURCE / "kernels/cuda/common.cu").read_text(encoding="utf-8")
+        return (SOURCE / "backends/cuda/common.cu").read_text(encoding="utf-8")
     count = sum(of == unit for of, _ in KERNELS.values())
-    text = (SOURCE / "kernels/cuda/rule_unit.cu.in").read_text(encoding="utf-8")
+    text = (SOURCE / "backends/cuda/rule_unit.cu.in").read_text(encoding="utf-8")
     kernels = "".join(f"FUSEMIN_RULE_KERNELS({unit}, {index})\n" for index in range(count))
     return text.replace("@RULE@", unit).replace("@NUM_RULES@", str(count)).replace("@RULE_KERNELS@", kernels)
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 import tf_keras
 
 import fusemin
-from fusemin.plan import plan
+from fusemin.update.plan import plan
 
 NUM_STEPS = 3
 

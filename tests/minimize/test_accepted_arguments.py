@@ -10,6 +10,7 @@ import tensorflow_probability as tfp
 import tf_keras
 
 import fusemin
+from fusemin.loop.convergence import LossNotDecreasingState
 from tests.support.minimize_runs import Problem, assert_same, quadratic
 
 RTOL = 1e-6
@@ -68,7 +69,7 @@ ACCEPTED = {
         "an empty list": lambda q: [],
         "all": lambda q: q,
         "an array": lambda q: np.ones(2),
-        "a namedtuple": lambda q: fusemin.convergence.LossNotDecreasingState(q.loss, q.step, q.seed),
+        "a namedtuple": lambda q: LossNotDecreasingState(q.loss, q.step, q.seed),
         "states": lambda q: (q.optimizer_state, q.convergence_criterion_state, q.has_converged),
     },
     "batch_convergence_reduce_fn": {
@@ -255,7 +256,7 @@ def sum_of_squares(*arguments):
     return tf.add_n([tf.cast(tf.reduce_sum(tf.abs(x) ** 2), tf.float64) for x in tf.nest.flatten(arguments)])
 
 
-Pair = fusemin.convergence.LossNotDecreasingState
+Pair = LossNotDecreasingState
 INITS = {
     "a Python float": lambda: 1.0,
     "a Python int": lambda: 1,

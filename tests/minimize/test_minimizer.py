@@ -11,7 +11,7 @@ import tensorflow as tf
 import tf_keras
 
 import fusemin
-from fusemin.segment import MIN_STEPS_OF_ONE_RUN, STEPS_PER_ITERATION
+from fusemin.loop.segment import MIN_STEPS_OF_ONE_RUN, STEPS_PER_ITERATION
 from tests.support.minimize_runs import (
     START,
     Problem,
@@ -127,7 +127,7 @@ def test_a_run_continues_where_the_one_before_ended(optimizer, minimize_in):
 @pytest.mark.parametrize(
     ("num_steps", "minimize_in"),
     # `minimize` builds its loop for the number of steps that it knows, in eager mode otherwise if it is small: see
-    # `fusemin.segment`.
+    # `fusemin.loop.segment`.
     [*itertools.product(range(10), ["a function", "eager mode"])]
     + [(MIN_STEPS_OF_ONE_RUN + more, "eager mode") for more in (-1, *range(STEPS_PER_ITERATION))],
 )

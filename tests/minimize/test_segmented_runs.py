@@ -6,11 +6,11 @@ import pytest
 import tensorflow as tf
 
 import fusemin
-from fusemin import seeds
-from fusemin.convergence import LossNotDecreasing
-from fusemin.loop import Options
-from fusemin.segmented_run import SegmentedRun, SegmentProgram
-from fusemin.variable_step import VariableStep
+from fusemin.loop import seeds
+from fusemin.loop.convergence import LossNotDecreasing
+from fusemin.loop.loop import Options
+from fusemin.loop.segmented_run import SegmentedRun, SegmentProgram
+from fusemin.loop.variable_step import VariableStep
 
 NUM_STEPS = 37
 CAPACITY = 16

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fusemin.fused_step import float64_bits
+from fusemin.update.fused_step import float64_bits
 from tests.support.fused_step_call import HYPERPARAMETERS, ITERATIONS, SLOT_START, STARTS, FusedStepCall, gradient_of
 from tests.support.minimize_runs import run_program
 

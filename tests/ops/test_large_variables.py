@@ -6,8 +6,8 @@ import psutil
 import pytest
 import tensorflow as tf
 
-from fusemin.fused_step import fused_step
-from fusemin.plan import plan
+from fusemin.update.fused_step import fused_step
+from fusemin.update.plan import plan
 
 
 @pytest.mark.parametrize("size", [1, 10**8])

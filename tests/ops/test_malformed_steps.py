@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from fusemin import _build
-from fusemin.fused_step import float64_bits
+from fusemin.update.fused_step import float64_bits
 from tests.support.fused_step_call import FusedStepCall
 
 ERRORS = (tf.errors.InvalidArgumentError, ValueError)

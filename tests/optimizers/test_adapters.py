@@ -9,7 +9,7 @@ import tensorflow as tf
 import fusemin
 from fusemin import _core, families
 from fusemin.families import AdapterError, keras3
-from fusemin.plan import plan
+from fusemin.update.plan import plan
 from tests.support.optimizer_table import ROWS
 
 ADAPTERS = [(family, name) for family in families.families() for name in family.adapters]

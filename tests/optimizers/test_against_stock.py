@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from fusemin import families
-from fusemin.plan import plan
+from fusemin.update.plan import plan
 from tests.support.optimizer_table import ROWS, STOCK_LIMITS
 from tests.support.side_by_side import FUSED, STOCK, Runs, draw, largest_difference, run
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf_keras
 from tensorflow.python.ops import resource_variable_ops
 
-from fusemin.plan import Context, plan
+from fusemin.update.plan import Context, plan
 
 
 def _variables(n):

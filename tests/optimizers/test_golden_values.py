@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fusemin.fused_step import fused_step
-from fusemin.plan import plan
+from fusemin.update.fused_step import fused_step
+from fusemin.update.plan import plan
 
 TOLERANCE = 5e-4
 

@@ -8,8 +8,8 @@ import tf_keras
 
 import fusemin
 from fusemin import families
-from fusemin.fused_step import fused_step
-from fusemin.plan import plan
+from fusemin.update.fused_step import fused_step
+from fusemin.update.plan import plan
 from tests.support.optimizer_table import OPTION_ROWS
 from tests.support.own_optimizers import OwnUpdate
 from tests.support.side_by_side import FUSED, STOCK, draw, largest_difference, run

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 import fusemin
-from fusemin.plan import Context, Fused, Stock, plan
+from fusemin.update.plan import Context, Fused, Stock, plan
 from tests.support.fused_runs import debug_log
 
 

@@ -5,8 +5,8 @@ import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fusemin.fused_step import fused_step
-from fusemin.plan import plan
+from fusemin.update.fused_step import fused_step
+from fusemin.update.plan import plan
 from tests.support.optimizer_table import ROWS
 from tests.support.side_by_side import Slices
 

@@ -23,13 +23,13 @@
 #include <xmmintrin.h>
 #endif
 
-#include "kernels/cpu/isa.h"
-#include "kernels/cpu/registry.h"
-#include "kernels/cpu/run.h"
-#include "kernels/cpu/workers.h"
-#include "kernels/slices.h"
-#include "kernels/step.h"
+#include "backends/cpu/isa.h"
+#include "backends/cpu/registry.h"
+#include "backends/cpu/run.h"
+#include "backends/cpu/workers.h"
 #include "numeric/half.h"
+#include "step/slices.h"
+#include "step/step.h"
 
 namespace fusemin {
 namespace {

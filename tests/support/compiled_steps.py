@@ -6,7 +6,7 @@ import os
 
 import tensorflow as tf
 
-from fusemin.fused_step import fused_step
+from fusemin.update.fused_step import fused_step
 from tests.support.side_by_side import Start, set_up, state_of
 
 # How the update is compiled: see docs/xla.md.

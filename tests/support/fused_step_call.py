@@ -5,7 +5,7 @@ import dataclasses
 import tensorflow as tf
 
 from fusemin import _build, _core
-from fusemin.fused_step import float64_bits
+from fusemin.update.fused_step import float64_bits
 
 # Powers of two, so that steps are exact in every type.
 HYPERPARAMETERS = {"learning_rate": 0.5, "momentum": 0.25, "beta_1": 0.5, "beta_2": 0.25, "epsilon": 1.0}

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from fusemin import _build, _core
-from fusemin.fused_step import float64_bits
+from fusemin.update.fused_step import float64_bits
 from tests.support.fused_step_call import FusedStepCall
 
 # TensorFlow's own wrappers end some with an assertion.

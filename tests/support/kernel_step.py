@@ -18,7 +18,7 @@ DTYPES = {
 }
 HALVES = ["float16", "bfloat16"]
 
-# As in csrc/kernels/cpu/run.cc, run.h and rule_loops.h.
+# As in csrc/backends/cpu/run.cc, run.h and rule_loops.h.
 MIN_BYTES_PER_THREAD = 1024 * 1024
 SHARE_ALIGNMENT = 64
 ROW_CHUNK = 2048

@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from fusemin import _core
-from fusemin.fused_step import fused_step
-from fusemin.plan import plan
+from fusemin.update.fused_step import fused_step
+from fusemin.update.plan import plan
 
 SHAPES = [(7, 5), (), (33,)]
 # All but the scalar get sparse gradients.

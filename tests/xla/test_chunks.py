@@ -6,8 +6,8 @@ import types
 import pytest
 import tensorflow as tf
 
-from fusemin.trace_plan import TracePlan
-from fusemin.xla_chunks import rows_of_chunk
+from fusemin.loop.trace_plan import TracePlan
+from fusemin.loop.xla_chunks import rows_of_chunk
 from tests.support.compiled_steps import ConvergedAt
 from tests.support.minimize_runs import Problem, assert_same, run_program
 

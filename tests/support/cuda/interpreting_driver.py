@@ -20,7 +20,7 @@ from tests.support.cuda import fatbin, launch_parameters, ptx
 _INT = ctypes.POINTER(ctypes.c_int)
 _HANDLE = ctypes.POINTER(ctypes.c_void_p)
 
-# DriverTable in csrc/kernels/cuda/driver.h: the functions in order, each with the types of its arguments.
+# DriverTable in csrc/backends/cuda/driver.h: the functions in order, each with the types of its arguments.
 _FUNCTIONS = {
     "cuInit": [ctypes.c_uint],
     "cuDriverGetVersion": [_INT],

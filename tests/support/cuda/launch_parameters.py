@@ -1,4 +1,4 @@
-"""The parameters of a launch as C structures: csrc/kernels/cuda/parameters.h, read back from what the driver got."""
+"""The parameters of a launch as C structures: csrc/backends/cuda/parameters.h, read back from what the driver got."""
 
 from __future__ import annotations
 

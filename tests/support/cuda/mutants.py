@@ -12,9 +12,9 @@ from tests.support.cuda import ptx
 
 ROOT = pathlib.Path(__file__).parents[3]
 CSRC = ROOT / "csrc"
-STEP = "kernels/cuda/step.cuh"
-SUMS = "kernels/cuda/sums.cuh"
-MEMORY = "kernels/cuda/memory.cuh"
+STEP = "backends/cuda/step.cuh"
+SUMS = "backends/cuda/sums.cuh"
+MEMORY = "backends/cuda/memory.cuh"
 
 
 @dataclass(frozen=True)
@@ -206,13 +206,13 @@ RULES = {"adam": ("adam", 0), "lamb": ("lamb", 0), "sgd": ("sgd", 0)}
 def compile_rule(csrc: pathlib.Path, rule: str, common: bool) -> str:
     """PTX of the float32 kernels of one rule, and those of no rule if `common`, from a copy of csrc."""
     header, index = RULES[rule]
-    source = [f'#include "kernels/cuda/step.cuh"\n#include "rules/{header}.h"\n']
+    source = [f'#include "backends/cuda/step.cuh"\n#include "rules/{header}.h"\n']
     source += [
         f"FUSEMIN_STEP_KERNEL({header}_{index}_float32_{kind}, 256, 4, {header}, {index}, float, {around})\n"
         for kind, around in (("plain", "false"), ("around", "true"))
     ]
     if common:
-        text = (csrc / "kernels/cuda/common.cu").read_text(encoding="utf-8")
+        text = (csrc / "backends/cuda/common.cu").read_text(encoding="utf-8")
         source.append(text.split("FUSEMIN_SUM_KERNEL(float64")[0])
     options = (*_compiler().OPTIONS, f"--include-path={csrc}")
     return _compiler().Nvrtc().compile("".join(source), f"{rule}.cu", options)

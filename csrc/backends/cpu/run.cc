@@ -1,0 +1,549 @@
+#include "backends/cpu/run.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+#include <optional>
+#include <vector>
+
+#include "backends/cpu/registry.h"
+#include "options/table.h"
+#include "step/slices.h"
+
+namespace fusemin::cpu {
+namespace {
+
+// Without chunks, a task's share begins at a multiple of this many elements of the whole, so that two tasks seldom
+// write one cache line.
+constexpr int64_t kShareAlignment = 64;
+
+int64_t NumChunks(int64_t size) { return (size + kChunk - 1) / kChunk; }
+
+// How many elements of the gradient of a segment are in memory.
+int64_t GradientSize(const Segment& segment) {
+  return segment.slices != nullptr ? segment.slices->num_slices * segment.slices->row_size : segment.size;
+}
+
+// Of what a rule itself moves: the gradient is read, the parameter and the slots are read and written.
+int64_t BytesPerElement(const Rule& rule, DType dtype) {
+  return (3 + 2 * rule.num_slots) * kDTypeSize[static_cast<int>(dtype)];
+}
+
+bool HasRows(const Segment& segment) { return segment.param_row != nullptr || segment.gradient_row != nullptr; }
+
+// `work(i, piece, piece of i)` for the pieces of n segments, which are numbered through, where `count(i)` is how many
+// segment i has. Each task has an equal share of them.
+template <class Count, class Work>
+void ForEachPiece(int num_tasks, const ParallelFor& parallel_for, int n, const Count& count, const Work& work) {
+  int64_t pieces = 0;
+  for (int i = 0; i < n; ++i) pieces += count(i);
+  const auto share = [&](int task) {
+    const int64_t share_begin = pieces * task / num_tasks;
+    const int64_t share_end = pieces * (task + 1) / num_tasks;
+    int64_t at = 0;
+    for (int i = 0; i < n && at < share_end; ++i) {
+      const int64_t here = count(i);
+      for (int64_t p = std::max(share_begin - at, int64_t{0}); p < std::min(share_end - at, here); ++p) {
+        work(i, at + p, p);
+      }
+      at += here;
+    }
+  };
+  if (num_tasks == 1) return share(0);
+  parallel_for(num_tasks, share);
+}
+
+// `work(begin, end, row)` for the rows with slices, or parts of them, that are among the elements [begin, end); rows
+// that follow one another are one. `row` is the position of the first of them in `slices.rows`.
+template <class Work>
+void ForEachTouched(const Slices& slices, int64_t begin, int64_t end, const Work& work) {
+  if (slices.row_size == 0) return;
+  const auto first = std::lower_bound(slices.rows.begin(), slices.rows.end(), begin / slices.row_size);
+  const int64_t num_rows = static_cast<int64_t>(slices.rows.size());
+  for (int64_t row = first - slices.rows.begin(); row < num_rows && slices.rows[row] * slices.row_size < end;) {
+    int64_t next = row + 1;
+    while (next < num_rows && slices.rows[next] == slices.rows[next - 1] + 1 &&
+           slices.rows[next] * slices.row_size < end) {
+      ++next;
+    }
+    work(std::max(begin, slices.rows[row] * slices.row_size),
+         std::min(end, (slices.rows[next - 1] + 1) * slices.row_size), row);
+    row = next;
+  }
+}
+
+// One call of RunStep.
+class Run {
+ public:
+  Run(const Step& step, const Segment* segments, int num_segments, int max_threads, const ParallelFor& parallel_for)
+      : step_(step),
+        kernels_(step.rule->kernels[static_cast<int>(step.dtype)]),
+        around_(Around(step.isa)[static_cast<int>(step.dtype)]),
+        element_size_(kDTypeSize[static_cast<int>(step.dtype)]),
+        segments_(segments),
+        num_segments_(num_segments),
+        parallel_for_(parallel_for) {
+    int64_t untouched = 0;
+    for (int i = 0; i < num_segments; ++i) {
+      total_ += segments[i].size;
+      if (segments[i].slices == nullptr) continue;
+      any_slices_ = true;
+      only_touched_.resize(num_segments, 0);
+      only_touched_[i] = TouchesOnlyItsRows(segments[i]);
+      if (only_touched_[i]) {
+        const Slices& slices = *segments[i].slices;
+        untouched += segments[i].size - static_cast<int64_t>(slices.rows.size()) * slices.row_size;
+      }
+    }
+    const int64_t elements = total_ - untouched;
+    const int64_t bytes = elements * BytesPerElement(*step.rule, step.dtype);
+    num_tasks_ = static_cast<int>(std::clamp<int64_t>(bytes / kMinBytesPerThread, 1, std::max(max_threads, 1)));
+  }
+
+  bool operator()() {
+    const StepOptions& options = step_.options;
+    const bool rows = std::any_of(segments_, segments_ + num_segments_, HasRows);
+    const bool per_segment = options.clip_norm != StepOptions::kOff;
+    const bool global = options.global_clip_norm != StepOptions::kOff;
+    if (!step_.has_options && kernels_.update != nullptr && !rows && !any_slices_) {
+      ForEachShare([this](const Segment& segment, int64_t begin, int64_t end) {
+        kernels_.update(step_.prepared, segment, begin, end);
+      });
+      return true;
+    }
+
+    if (step_.sums != nullptr) {
+      sums_ = *step_.sums;
+    } else if (options.skip_if_not_finite) {
+      sums_ = SumGradients(step_.dtype, step_.isa, segments_, num_segments_, num_tasks_, parallel_for_);
+    }
+    if (options.skip_if_not_finite && sums_->not_finite != 0.0) {
+      CopyRows();
+      return false;
+    }
+    // Of the gradient, where it is not scaled for its norm.
+    const double scale = options.accumulated_steps > 0 ? 1.0 / options.accumulated_steps : options.gradient_scale;
+    scales_.assign(num_segments_, scale);
+    if (options.accumulated_steps > 0) Accumulate();
+    const bool applies = options.accumulated_steps == 0 || options.applies;
+    if (applies && (per_segment || global)) ScaleByNorms(scale);
+    if (applies && kernels_.update == nullptr) {
+      UpdateByTrustRatio();
+    }
+    ForEachPiece([this](int i) { return NumPieces(i); },
+                 [this, applies](int i, int64_t /*number*/, int64_t piece) {
+                   if (IsOnlyTouched(i)) return UpdateRows(segments_[i], scales_[i], piece);
+                   UpdateChunk(segments_[i], scales_[i], applies, piece * kChunk,
+                               std::min((piece + 1) * kChunk, segments_[i].size));
+                 });
+    return true;
+  }
+
+ private:
+  const void* At(const void* memory, int64_t element) const {
+    return static_cast<const char*>(memory) + element * element_size_;
+  }
+  void* At(void* memory, int64_t element) const { return static_cast<char*>(memory) + element * element_size_; }
+
+  // `work(segment, begin, end)` for the elements laid end to end, in equal shares.
+  template <class Work>
+  void ForEachShare(const Work& work) const {
+    const int64_t blocks = (total_ + kShareAlignment - 1) / kShareAlignment;
+    Split([&](int task) {
+      const int64_t share_begin = blocks * task / num_tasks_ * kShareAlignment;
+      const int64_t share_end = std::min(blocks * (task + 1) / num_tasks_ * kShareAlignment, total_);
+      int64_t at = 0;
+      for (int i = 0; i < num_segments_ && at < share_end; ++i) {
+        const int64_t first = std::max(share_begin - at, int64_t{0});
+        const int64_t last = std::min(share_end - at, segments_[i].size);
+        if (first < last) work(segments_[i], first, last);
+        at += segments_[i].size;
+      }
+    });
+  }
+
+  template <class Count, class Work>
+  void ForEachPiece(const Count& count, const Work& work) const {
+    fusemin::cpu::ForEachPiece(num_tasks_, parallel_for_, num_segments_, count, work);
+  }
+
+  // `work(i, chunk, begin, end)` for the chunks of the segments, which are numbered through, but for those that are
+  // only touched where they have slices.
+  template <class Work>
+  void ForEachChunk(const Work& work) const {
+    ForEachPiece([this](int i) { return IsOnlyTouched(i) ? 0 : NumChunks(segments_[i].size); },
+                 [&](int i, int64_t chunk, int64_t piece) {
+                   work(i, chunk, piece * kChunk, std::min((piece + 1) * kChunk, segments_[i].size));
+                 });
+  }
+
+  bool IsOnlyTouched(int i) const { return !only_touched_.empty() && only_touched_[i]; }
+
+  // Chunks, or sets of rows of a segment that is only touched where it has slices.
+  int64_t NumPieces(int i) const {
+    if (!IsOnlyTouched(i)) return NumChunks(segments_[i].size);
+    const Slices& slices = *segments_[i].slices;
+    const int64_t rows = static_cast<int64_t>(slices.rows.size());
+    return slices.row_size == 0 ? 0 : (rows + RowsOfPiece(slices) - 1) / RowsOfPiece(slices);
+  }
+
+  static int64_t RowsOfPiece(const Slices& slices) { return std::max(kChunk / slices.row_size, int64_t{1}); }
+
+  // Whether nothing is read or written of the rows of a segment that have no slice.
+  bool TouchesOnlyItsRows(const Segment& segment) const {
+    const StepOptions& options = step_.options;
+    bool in_place = kernels_.update != nullptr && segment.param_in == segment.param_out;
+    for (int k = 0; k < step_.rule->num_slots; ++k) in_place = in_place && segment.slot_in[k] == segment.slot_out[k];
+    return step_.sparse.rows == SparseRows::kTouched && in_place && !HasRows(segment) &&
+           !(options.weight_decay != StepOptions::kOff && segment.decays) &&
+           options.ema_momentum == StepOptions::kOff && options.accumulated_steps == 0;
+  }
+
+  template <class Work>
+  void Split(const Work& work) const {
+    if (num_tasks_ == 1) return work(0);
+    parallel_for_(num_tasks_, work);
+  }
+
+  // Adds the gradients to the accumulators, which are the gradients of the rest of the step.
+  void Accumulate() const {
+    ForEachChunk([this](int i, int64_t /*chunk*/, int64_t begin, int64_t end) {
+      const Segment& s = segments_[i];
+      const double scale = step_.options.gradient_scale;
+      if (s.slices == nullptr) {
+        around_.accumulate(At(s.accumulator_in, begin), At(s.gradient, begin), At(s.accumulator_out, begin),
+                           end - begin, scale);
+        return;
+      }
+      Copy(s.accumulator_in, s.accumulator_out, begin, end);
+      ForEachTouched(*s.slices, begin, end, [&](int64_t from, int64_t to, int64_t row) {
+        alignas(64) char scratch[kChunk * sizeof(double)];
+        Gather(*s.slices, from, to, row, scale, StepOptions::kOff, scratch);
+        void* sum = At(s.accumulator_out, from);
+        around_.accumulate(sum, scratch, sum, to - from, 1.0);
+      });
+    });
+  }
+
+  // Whether the rule sees the segment's slices, and not a sum of gradients that is dense.
+  bool SeesSlices(const Segment& segment) const {
+    return segment.slices != nullptr && step_.options.accumulated_steps == 0;
+  }
+
+  // The gradient in memory: dense, or the values of the slices.
+  const void* Gradient(const Segment& segment) const {
+    return step_.options.accumulated_steps > 0 ? segment.accumulator_out
+           : segment.slices != nullptr         ? segment.slices->values
+                                               : segment.gradient;
+  }
+
+  // The scales that clip the gradients by their norms. The norm of slices is that of all of them, as they came.
+  void ScaleByNorms(double scale) {
+    const auto count = [this](int i) {
+      return NumChunks(SeesSlices(segments_[i]) ? GradientSize(segments_[i]) : segments_[i].size);
+    };
+    int64_t chunks = 0;
+    for (int i = 0; i < num_segments_; ++i) chunks += count(i);
+    // Added in the order of the chunks, whoever computed them.
+    std::vector<double> squares(chunks, 0.0);
+    const bool per_segment = step_.options.clip_norm != StepOptions::kOff;
+    const bool summed = sums_.has_value() && step_.options.accumulated_steps == 0;
+    if (per_segment || !summed) {
+      ForEachPiece(count, [&](int i, int64_t chunk, int64_t piece) {
+        const int64_t size = SeesSlices(segments_[i]) ? GradientSize(segments_[i]) : segments_[i].size;
+        const int64_t begin = piece * kChunk, end = std::min(begin + kChunk, size);
+        around_.reduce(At(Gradient(segments_[i]), begin), end - begin, &squares[chunk]);
+      });
+    }
+    const auto sum = [&](int64_t first, int64_t last) {
+      return std::accumulate(squares.begin() + first, squares.begin() + last, 0.0);
+    };
+    if (per_segment) {
+      int64_t at = 0;
+      for (int i = 0; i < num_segments_; ++i) {
+        const double limit = step_.options.clip_norm;
+        const double norm = std::sqrt(sum(at, at + count(i))) * scale;
+        scales_[i] = scale * NormClipFactor(norm, limit);
+        at += count(i);
+      }
+      return;
+    }
+    const double limit = step_.options.global_clip_norm;
+    const double norm = std::sqrt(summed ? sums_->squares : sum(0, chunks)) * scale;
+    std::fill(scales_.begin(), scales_.end(), scale * GlobalNormClipFactor(norm, limit));
+  }
+
+  // Writes the dense gradient of [begin, end) to `out`. `row` is the position in `slices.rows` of the first row that is
+  // not before `begin`.
+  void Gather(const Slices& slices, int64_t begin, int64_t end, int64_t row, double scale, double limit,
+              void* out) const {
+    char* const to = static_cast<char*>(out);
+    int64_t at = begin;
+    const auto zero_until = [&](int64_t until) {
+      std::memset(to + (at - begin) * element_size_, 0, (until - at) * element_size_);
+    };
+    ForEachRowOf(slices, begin, end, row, [&](int64_t from, int64_t until, const void* values, int64_t r) {
+      zero_until(from);
+      around_.sum_slices(values, &slices.order[slices.first[r]], slices.first[r + 1] - slices.first[r], slices.row_size,
+                         to + (from - begin) * element_size_, until - from, scale, limit);
+      at = until;
+    });
+    zero_until(end);
+  }
+
+  // `work(begin, end, values, row)` for each row from position `row` on, or the part of it that is in [begin, end),
+  // with the values of the slices from the element that corresponds to `begin`.
+  template <class Work>
+  void ForEachRowOf(const Slices& slices, int64_t begin, int64_t end, int64_t row, const Work& work) const {
+    const int64_t num_rows = static_cast<int64_t>(slices.rows.size());
+    for (; row < num_rows && slices.rows[row] * slices.row_size < end; ++row) {
+      const int64_t row_begin = slices.rows[row] * slices.row_size;
+      const int64_t from = std::max(begin, row_begin), until = std::min(end, row_begin + slices.row_size);
+      work(from, until, At(slices.values, from - row_begin), row);
+    }
+  }
+
+  static int64_t FirstRow(const Slices& slices, int64_t begin) {
+    if (slices.row_size == 0) return static_cast<int64_t>(slices.rows.size());
+    return std::lower_bound(slices.rows.begin(), slices.rows.end(), begin / slices.row_size) - slices.rows.begin();
+  }
+
+  // The parameter decays, everywhere in [begin, end). Returns the segment as the rule is to see it.
+  Segment Decay(const Segment& segment, int64_t begin, int64_t end) const {
+    const StepOptions& options = step_.options;
+    Segment seen = segment;
+    if (options.weight_decay != StepOptions::kOff && segment.decays) {
+      around_.decay(At(segment.param_in, begin), At(segment.param_out, begin), end - begin, options.weight_decay,
+                    step_.learning_rate);
+      seen.param_in = segment.param_out;
+    }
+    return seen;
+  }
+
+  // The rule at [begin, end), its gradient scaled and clipped. `sums` is for rules with a trust ratio.
+  void ApplyRule(Segment seen, double scale, int64_t begin, int64_t end, TrustSums* sums) const {
+    alignas(64) char scratch[kChunk * sizeof(double)];
+    const double limit = step_.options.clip_value;
+    if (SeesSlices(seen)) {
+      const int64_t row = FirstRow(*seen.slices, begin);
+      if (step_.sparse.separate_duplicates && HasDuplicates(*seen.slices, begin, end, row)) {
+        return ApplyRuleSeparately(seen, scale, begin, end, row, sums);
+      }
+      Gather(*seen.slices, begin, end, row, scale, limit, scratch);
+      seen.gradient = scratch - begin * element_size_;
+    } else {
+      seen.gradient = Gradient(seen);
+      if (scale != 1.0 || limit != StepOptions::kOff) {
+        around_.scale_and_clip(At(seen.gradient, begin), scratch, end - begin, scale, limit);
+        seen.gradient = scratch - begin * element_size_;
+      }
+    }
+    if (sums != nullptr) {
+      kernels_.update_slots(step_.prepared, seen, begin, end, sums);
+    } else {
+      kernels_.update(step_.prepared, seen, begin, end);
+    }
+  }
+
+  static bool HasDuplicates(const Slices& slices, int64_t begin, int64_t end, int64_t row) {
+    for (; row < static_cast<int64_t>(slices.rows.size()) && slices.rows[row] * slices.row_size < end; ++row) {
+      if (slices.first[row + 1] - slices.first[row] > 1) return true;
+    }
+    return false;
+  }
+
+  // The same where a row of several slices is there, and the rule is to get the powers of each of them.
+  void ApplyRuleSeparately(const Segment& seen, double scale, int64_t begin, int64_t end, int64_t row,
+                           TrustSums* sums) const {
+    alignas(64) char powers[3][kChunk * sizeof(double)];
+    const int64_t value_size = step_.dtype == DType::kFloat64 ? sizeof(double) : sizeof(float);
+    const Slices& slices = *seen.slices;
+    for (char* power : powers) std::memset(power, 0, (end - begin) * value_size);
+    ForEachRowOf(slices, begin, end, row, [&](int64_t from, int64_t until, const void* values, int64_t r) {
+      const int64_t offset = (from - begin) * value_size;
+      around_.sum_powers(values, &slices.order[slices.first[r]], slices.first[r + 1] - slices.first[r], slices.row_size,
+                         powers[0] + offset, powers[1] + offset, powers[2] + offset, until - from, scale,
+                         step_.options.clip_value);
+    });
+    const PowerSums gradient{powers[0], powers[1], powers[2]};
+    if (sums != nullptr) {
+      kernels_.update_slots_separate(step_.prepared, seen, gradient, begin, end, sums);
+    } else {
+      kernels_.update_separate(step_.prepared, seen, gradient, begin, end);
+    }
+  }
+
+  // The update of a rule without a trust ratio.
+  void Update(const Segment& segment, double scale, int64_t begin, int64_t end) const {
+    Segment seen = Decay(segment, begin, end);
+    if (!SeesSlices(segment) || step_.sparse.rows == SparseRows::kEvery) {
+      return ApplyRule(seen, scale, begin, end, nullptr);
+    }
+    Copy(seen.param_in, seen.param_out, begin, end);
+    seen.param_in = seen.param_out;
+    if (step_.sparse.rows == SparseRows::kSlotsOfEvery) {
+      alignas(64) char moved[kChunk * sizeof(double)];
+      seen.param_out = moved - begin * element_size_;
+      ApplyRule(seen, scale, begin, end, nullptr);
+      ForEachTouched(*segment.slices, begin, end, [&](int64_t from, int64_t to, int64_t /*row*/) {
+        Copy(seen.param_out, segment.param_out, from, to);
+      });
+      return;
+    }
+    for (int k = 0; k < step_.rule->num_slots; ++k) {
+      Copy(seen.slot_in[k], seen.slot_out[k], begin, end);
+      seen.slot_in[k] = seen.slot_out[k];
+    }
+    ForEachTouched(*segment.slices, begin, end,
+                   [&](int64_t from, int64_t to, int64_t /*row*/) { ApplyRule(seen, scale, from, to, nullptr); });
+  }
+
+  // Slots and norms first, everywhere, then the move: a norm is that of a whole segment.
+  void UpdateByTrustRatio() const {
+    int64_t chunks = 0;
+    for (int i = 0; i < num_segments_; ++i) chunks += NumChunks(segments_[i].size);
+    std::vector<TrustSums> sums(chunks);
+    ForEachChunk([&](int i, int64_t chunk, int64_t begin, int64_t end) {
+      ApplyRule(Decay(segments_[i], begin, end), scales_[i], begin, end, &sums[chunk]);
+    });
+    std::vector<TrustSums> norms(num_segments_);
+    int64_t at = 0;
+    for (int i = 0; i < num_segments_; ++i) {
+      for (int64_t c = 0; c < NumChunks(segments_[i].size); ++c, ++at) {
+        norms[i].param += sums[at].param;
+        norms[i].direction += sums[at].direction;
+      }
+    }
+    ForEachChunk([&](int i, int64_t /*chunk*/, int64_t begin, int64_t end) {
+      Segment seen = segments_[i];
+      if (step_.options.weight_decay != StepOptions::kOff && seen.decays) seen.param_in = seen.param_out;
+      kernels_.move(step_.prepared, seen, begin, end, std::sqrt(norms[i].param), std::sqrt(norms[i].direction));
+    });
+  }
+
+  // The rows of a piece of a segment that is only touched where it has slices. A gradient that is one slice, as it
+  // came, is read where it is.
+  void UpdateRows(const Segment& segment, double scale, int64_t piece) const {
+    const Slices& slices = *segment.slices;
+    const bool as_it_came = scale == 1.0 && step_.options.clip_value == StepOptions::kOff;
+    const int64_t end = std::min((piece + 1) * RowsOfPiece(slices), static_cast<int64_t>(slices.rows.size()));
+    Segment seen = segment;
+    for (int64_t row = piece * RowsOfPiece(slices); row < end; ++row) {
+      const int64_t first = slices.rows[row] * slices.row_size, last = first + slices.row_size;
+      if (as_it_came && slices.first[row + 1] - slices.first[row] == 1) {
+        seen.gradient = At(slices.values, slices.order[slices.first[row]] * slices.row_size - first);
+        kernels_.update(step_.prepared, seen, first, last);
+        continue;
+      }
+      for (int64_t at = first; at < last; at += kChunk) {
+        ApplyRule(segment, scale, at, std::min(at + kChunk, last), nullptr);
+      }
+    }
+  }
+
+  void UpdateChunk(const Segment& segment, double scale, bool applies, int64_t begin, int64_t end) const {
+    const StepOptions& options = step_.options;
+    const int64_t n = end - begin;
+    if (!applies) {
+      Copy(segment.param_in, segment.param_out, begin, end);
+      for (int k = 0; k < step_.rule->num_slots; ++k) Copy(segment.slot_in[k], segment.slot_out[k], begin, end);
+    } else if (kernels_.update != nullptr) {
+      Update(segment, scale, begin, end);
+    }
+    if (applies && options.accumulated_steps > 0) std::memset(At(segment.accumulator_out, begin), 0, n * element_size_);
+    if (options.ema_momentum != StepOptions::kOff) {
+      around_.average(At(segment.average_in, begin), At(static_cast<const void*>(segment.param_out), begin),
+                      At(segment.average_out, begin), n, options.ema_momentum, options.ema_complement);
+      if (options.ema_overwrite) Copy(segment.average_out, segment.param_out, begin, end);
+    }
+    CopyGradient(segment, begin, end);
+    Copy(segment.param_out, segment.param_row, begin, end);
+  }
+
+  // To the row of the gradient, as it came, summed where it is sparse.
+  void CopyGradient(const Segment& segment, int64_t begin, int64_t end) const {
+    if (segment.slices == nullptr) return Copy(segment.gradient, segment.gradient_row, begin, end);
+    if (segment.gradient_row == nullptr) return;
+    Gather(*segment.slices, begin, end, FirstRow(*segment.slices, begin), 1.0, StepOptions::kOff,
+           At(segment.gradient_row, begin));
+  }
+
+  // Where a step is skipped, the rows are those of a step that changes nothing.
+  void CopyRows() const {
+    ForEachChunk([this](int i, int64_t /*chunk*/, int64_t begin, int64_t end) {
+      CopyGradient(segments_[i], begin, end);
+      Copy(segments_[i].param_in, segments_[i].param_row, begin, end);
+    });
+  }
+
+  void Copy(const void* from, void* to, int64_t begin, int64_t end) const {
+    if (to != nullptr && to != from) std::memcpy(At(to, begin), At(from, begin), (end - begin) * element_size_);
+  }
+
+  const Step& step_;
+  const RuleKernels& kernels_;
+  const AroundKernels& around_;
+  const int64_t element_size_;
+  const Segment* const segments_;
+  const int num_segments_;
+  const ParallelFor& parallel_for_;
+  int64_t total_ = 0;
+  int num_tasks_ = 1;
+  bool any_slices_ = false;
+  // Empty, or for each segment whether the step leaves the rows without slices alone.
+  std::vector<char> only_touched_;
+  // Over the gradients as they came, if they were needed.
+  std::optional<GradientSums> sums_;
+  // For each segment, what its gradient is multiplied with.
+  std::vector<double> scales_;
+};
+
+}  // namespace
+
+Step PrepareStep(const Rule& rule, DType dtype, Isa isa, const UserOptions& options, const double* hyperparameters,
+                 int64_t iterations, double loss_scale, double* scalars) {
+  Step step{&rule, dtype, isa, {}, options.At(iterations, loss_scale, dtype), HasOptions(options), hyperparameters[0]};
+  // By convention the first hyperparameter is the learning rate.
+  rule.kernels[static_cast<int>(dtype)].prepare(hyperparameters, static_cast<double>(options.Updates(iterations) + 1),
+                                                scalars, &step.prepared);
+  return step;
+}
+
+int64_t StepBytes(const Rule& rule, DType dtype, const Segment* segments, int num_segments) {
+  int64_t elements = 0;
+  for (int i = 0; i < num_segments; ++i) elements += segments[i].size;
+  return elements * BytesPerElement(rule, dtype);
+}
+
+GradientSums SumGradients(DType dtype, Isa isa, const Segment* segments, int num_segments, int max_threads,
+                          const ParallelFor& parallel_for) {
+  const AroundKernels& around = Around(isa)[static_cast<int>(dtype)];
+  const int64_t element_size = kDTypeSize[static_cast<int>(dtype)];
+  const auto count = [&](int i) { return NumChunks(GradientSize(segments[i])); };
+  int64_t chunks = 0, elements = 0;
+  for (int i = 0; i < num_segments; ++i) {
+    chunks += count(i);
+    elements += GradientSize(segments[i]);
+  }
+  const int num_tasks =
+      static_cast<int>(std::clamp<int64_t>(elements * element_size / kMinBytesPerThread, 1, std::max(max_threads, 1)));
+  // Added in the order of the chunks, whoever computed them.
+  std::vector<double> squares(chunks, 0.0);
+  std::vector<char> finite(chunks, 1);
+  ForEachPiece(num_tasks, parallel_for, num_segments, count, [&](int i, int64_t chunk, int64_t piece) {
+    const void* gradient = segments[i].slices != nullptr ? segments[i].slices->values : segments[i].gradient;
+    const int64_t n = std::min(kChunk, GradientSize(segments[i]) - piece * kChunk);
+    finite[chunk] =
+        around.reduce(static_cast<const char*>(gradient) + piece * kChunk * element_size, n, &squares[chunk]);
+  });
+  const bool all = std::all_of(finite.begin(), finite.end(), [](char ok) { return ok; });
+  return {std::accumulate(squares.begin(), squares.end(), 0.0), all ? 0.0 : 1.0};
+}
+
+bool RunStep(const Step& step, const Segment* segments, int num_segments, int max_threads,
+             const ParallelFor& parallel_for) {
+  return Run(step, segments, num_segments, max_threads, parallel_for)();
+}
+
+}  // namespace fusemin::cpu

@@ -1,0 +1,68 @@
+// Runs one step over many segments, on one thread or on several.
+#ifndef FUSEMIN_KERNELS_CPU_RUN_H_
+#define FUSEMIN_KERNELS_CPU_RUN_H_
+
+#include <cstdint>
+#include <functional>
+
+#include "backends/cpu/isa.h"
+#include "options/user_options.h"
+#include "step/step.h"
+
+namespace fusemin::cpu {
+
+// Below this many bytes moved for each thread, fewer threads are faster than waking another.
+constexpr int64_t kMinBytesPerThread = 1024 * 1024;
+
+// Elements that are worked on at a time where more than the rule's own loop goes over them: few enough to be still in
+// the first-level cache for the next loop.
+constexpr int64_t kChunk = 2048;
+
+// Calls task(0) ... task(n - 1), in any order or at once, and returns when all are done.
+using ParallelFor = std::function<void(int n, const std::function<void(int)>& task)>;
+
+// Sums over gradients, of which those of several sets of gradients may be added up.
+struct GradientSums {
+  double squares = 0.0;
+  // How many sets have an element that is not finite.
+  double not_finite = 0.0;
+};
+
+// A step that is ready to run: the same for all of its segments. See `PrepareStep`.
+struct Step {
+  const Rule* rule;
+  DType dtype;
+  Isa isa;
+  PreparedStep prepared;
+  StepOptions options;
+  // Whether there are options at all: a step without is the rule alone.
+  bool has_options;
+  // For weight decay.
+  double learning_rate;
+  SparseOptions sparse = {};
+  // Null, or the sums over all gradients of a step of which this is a part.
+  const GradientSums* sums = nullptr;
+};
+
+// The step after so many calls. `loss_scale` counts with dynamic_growth_steps only. `scalars` is read and replaced by
+// what it is after an update.
+Step PrepareStep(const Rule& rule, DType dtype, Isa isa, const UserOptions& options, const double* hyperparameters,
+                 int64_t iterations, double loss_scale, double* scalars);
+
+// Bytes that the rule itself reads and writes in a step.
+int64_t StepBytes(const Rule& rule, DType dtype, const Segment* segments, int num_segments);
+
+// Updates every element of every segment and writes the rows. False if `skip_if_not_finite` and a gradient is not
+// finite: then nothing but the rows is written. The work is split over at most `max_threads` tasks by the sizes alone,
+// so that a task meets the same part again at the next step, and the result does not depend on the split.
+bool RunStep(const Step& step, const Segment* segments, int num_segments, int max_threads,
+             const ParallelFor& parallel_for);
+
+// The sums over the elements of the gradients of the segments, dense ones and the slices of sparse ones. They do not
+// depend on the number of tasks.
+GradientSums SumGradients(DType dtype, Isa isa, const Segment* segments, int num_segments, int max_threads,
+                          const ParallelFor& parallel_for);
+
+}  // namespace fusemin::cpu
+
+#endif  // FUSEMIN_KERNELS_CPU_RUN_H_

@@ -1,0 +1,372 @@
+// A step of a rule over many tensors, with what surrounds it: run.cc of the CPU kernels, in one pass where the norms
+// allow. The results are theirs, bit for bit but for powers and the order of sums.
+//
+// Nothing here comes from the host at a step but addresses and numbers that never change: learning rate, iterations and
+// loss scale are read from device memory, and what depends on them is decided on the device.
+#ifndef FUSEMIN_KERNELS_CUDA_STEP_CUH_
+#define FUSEMIN_KERNELS_CUDA_STEP_CUH_
+
+#include "backends/cuda/sums.cuh"
+#include "numeric/rule_list.h"
+
+namespace fusemin::cuda {
+
+template <class V>
+struct Narrow {
+  FUSEMIN_HOST_DEVICE V operator()(double x) const { return static_cast<V>(x); }
+};
+
+// Rule i of a list.
+template <class List, int i>
+struct RuleAt;
+template <class First, class... Rest>
+struct RuleAt<RuleList<First, Rest...>, 0> {
+  using Type = First;
+};
+template <class First, class... Rest, int i>
+struct RuleAt<RuleList<First, Rest...>, i> : RuleAt<RuleList<Rest...>, i - 1> {};
+
+template <class List>
+struct RuleCount;
+template <class... R>
+struct RuleCount<RuleList<R...>> {
+  static constexpr int kValue = sizeof...(R);
+};
+
+// What surrounds the rule at this step.
+template <class V>
+struct Around {
+  // Whether parameters move at this step, and whether it is skipped for a gradient that is not finite.
+  bool moves, skipped;
+  bool overwrites, clips;
+  // What the gradient is multiplied with as it is added to the accumulator, and afterwards.
+  V accumulate, scale;
+  V bound;
+  V weight_decay, learning_rate;
+  V keep, take;
+};
+
+template <class R, class V>
+struct Prepared {
+  typename R::template Prepared<V> rule;
+  Around<V> around;
+  V ratio;
+  double hyperparameters[kMaxHyperparameters];
+  double scalars[kNumScalars], next_scalars[kMaxScalars];
+};
+
+template <class V>
+__device__ __forceinline__ void PrepareAround(const StepParameters& p, const StepOptions& options, const Chunk& chunk,
+                                              const Sums& of_step, double learning_rate, Around<V>* around) {
+  constexpr double kOff = StepOptions::kOff;
+  const bool accumulates = options.accumulated_steps > 0;
+  double scale = accumulates ? 1.0 / options.accumulated_steps : options.gradient_scale;
+  around->moves = options.applies;
+  around->skipped = options.skip_if_not_finite && of_step.second > 0.0;
+  if (options.applies && options.clip_norm != kOff && p.num_tensors > 0) {
+    const double squares = Global<const Sums>(p.gradient_sums)[p.first_tensor + chunk.tensor].first;
+    scale *= NormClipFactor(sqrt(squares) * scale, options.clip_norm);
+  } else if (options.applies && options.global_clip_norm != kOff) {
+    scale *= GlobalNormClipFactor(sqrt(of_step.first) * scale, options.global_clip_norm);
+  }
+  around->overwrites = options.ema_overwrite;
+  around->accumulate = static_cast<V>(options.gradient_scale);
+  around->scale = static_cast<V>(scale);
+  around->clips = options.clip_value != kOff;
+  around->bound = static_cast<V>(options.clip_value);
+  around->weight_decay = static_cast<V>(options.weight_decay);
+  around->learning_rate = static_cast<V>(learning_rate);
+  around->keep = static_cast<V>(options.ema_momentum);
+  around->take = static_cast<V>(options.ema_complement);
+}
+
+// Every thread of the block must call it.
+template <class R, class V, bool kAround>
+__device__ __forceinline__ void Prepare(const StepParameters& p, const Chunk& chunk, Prepared<R, V>* prepared) {
+  Sums of_step{};
+  if constexpr (kAround) {
+    if (p.options.global_clipnorm != UserOptions::kOff || p.options.IsDynamic()) {
+      of_step = SumOverStep(p, p.gradient_sums);
+    }
+  }
+  const uint32_t k = threadIdx.x;
+  if (k < kMaxHyperparameters + kNumScalars) {
+    const bool is_scalar = k >= kMaxHyperparameters;
+    const uint32_t scalar = k - kMaxHyperparameters;
+    const double value = LoadScalar(is_scalar ? p.scalar_types[scalar] : p.hyperparameter_types[k],
+                                    is_scalar ? p.scalars[scalar].in : p.hyperparameters[k]);
+    (is_scalar ? prepared->scalars[scalar] : prepared->hyperparameters[k]) = value;
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    const int64_t taken = static_cast<int64_t>(prepared->scalars[kIterations]);
+    int64_t updates = taken;
+    if constexpr (kAround) {
+      updates = p.options.Updates(taken);
+      const StepOptions options = p.options.At(taken, prepared->scalars[kLossScale], p.dtype);
+      PrepareAround(p, options, chunk, of_step, prepared->hyperparameters[0], &prepared->around);
+    }
+    for (int i = 0; i < kMaxScalars; ++i) prepared->next_scalars[i] = prepared->scalars[kRuleScalar + i];
+    prepared->rule =
+        R::Prepare(prepared->hyperparameters, static_cast<double>(updates + 1), prepared->next_scalars, Narrow<V>());
+  }
+  __syncthreads();
+  if constexpr (HasTrustRatio<R>::kValue) {
+    if (threadIdx.x == 0) {
+      V ratio{};
+      if (p.phase == Phase::kMove && p.num_tensors > 0) {
+        const Sums sums = Global<const Sums>(p.trust_sums)[p.first_tensor + chunk.tensor];
+        ratio = R::Ratio(prepared->rule, static_cast<V>(sqrt(sums.first)), static_cast<V>(sqrt(sums.second)));
+      }
+      prepared->ratio = ratio;
+    }
+    __syncthreads();
+  }
+}
+
+// A rule and what surrounds it, on `Elements<T, kSize>`.
+template <class R, class T, int kSize, bool kAround>
+struct Worker {
+  using V = typename Number<T>::Value;
+  using At = Elements<T, kSize>;
+  using Values = Pack<T, kSize>;
+  static constexpr int kSlots = R::kSlots.kSize;
+
+  const StepParameters& p;
+  const Chunk& chunk;
+  const typename R::template Prepared<V>& c;
+  const Around<V>& around;
+  const V ratio;
+
+  __device__ __forceinline__ bool Decays() const {
+    return kAround && p.options.weight_decay != UserOptions::kOff && chunk.decays;
+  }
+
+  // The gradient as the rule sees it, from the elements' own and, if there is one, the accumulator, which it updates.
+  __device__ __forceinline__ Values Gradient(const At& at) const {
+    Values gradient{};
+    if (!kAround || !p.accumulated || p.position[kGradientRow] >= 0 || p.position[kAccumulatorIn] < 0) {
+      gradient = at.Load(kGradient);
+    }
+    if constexpr (kAround) {
+      at.StoreRow(kGradientRow, gradient);
+      if (p.position[kAccumulatorIn] >= 0) {
+        if (p.accumulated) {
+          gradient = at.Load(kAccumulatorOut);
+        } else {
+          const Values accumulator = at.Load(kAccumulatorIn);
+          gradient = around.skipped ? accumulator : AddedUp(gradient, accumulator);
+        }
+        at.Store(kAccumulatorOut, around.moves && !around.skipped ? Values{} : gradient);
+      }
+#pragma unroll
+      for (int k = 0; k < kSize; ++k) {
+        V value = Scaled(Stored<T>::Load(gradient.Get(k)), around.scale);
+        if (around.clips) value = Clipped(value, around.bound);
+        gradient.Set(k, Stored<T>::Store(value));
+      }
+    }
+    return gradient;
+  }
+
+  __device__ __forceinline__ Values AddedUp(const Values& gradient, const Values& accumulator) const {
+    Values sum;
+#pragma unroll
+    for (int k = 0; k < kSize; ++k) {
+      sum.Set(k, Stored<T>::Store(Accumulated(Stored<T>::Load(accumulator.Get(k)), Stored<T>::Load(gradient.Get(k)),
+                                              around.accumulate)));
+    }
+    return sum;
+  }
+
+  __device__ __forceinline__ T AfterDecay(T param) const {
+    return Stored<T>::Store(Decayed(Stored<T>::Load(param), around.weight_decay, around.learning_rate));
+  }
+
+  __device__ __forceinline__ void LoadSlots(const At& at, int first_role, Values* slots) const {
+#pragma unroll
+    for (int s = 0; s < kSlots; ++s) slots[s] = at.Load(first_role + s);
+  }
+
+  // Slots that stay as they are, where they have memory of their own to go to.
+  __device__ __forceinline__ void CopySlots(const At& at) const {
+#pragma unroll
+    for (int s = 0; s < kSlots; ++s) {
+      if (!at.InPlace(kSlotIn + s, kSlotOut + s)) at.Store(kSlotOut + s, at.Load(kSlotIn + s));
+    }
+  }
+
+  // The average, and the row, after the parameter has its new value. `changed` is whether that is yet to be stored.
+  __device__ __forceinline__ void Finish(const At& at, Values param, bool changed) const {
+    if constexpr (kAround) {
+      if (p.position[kAverageIn] >= 0) {
+        Values average = at.Load(kAverageIn);
+        if (!around.skipped) {
+#pragma unroll
+          for (int k = 0; k < kSize; ++k) {
+            average.Set(k, Stored<T>::Store(Averaged(Stored<T>::Load(average.Get(k)), Stored<T>::Load(param.Get(k)),
+                                                     around.keep, around.take)));
+          }
+          if (around.overwrites) {
+            param = average;
+            changed = true;
+          }
+        }
+        at.Store(kAverageOut, average);
+      }
+      at.StoreRow(kParamRow, param);
+    }
+    if (changed || !at.InPlace(kParamIn, kParamOut)) at.Store(kParamOut, param);
+  }
+
+  // The parameter and the slots by the rule.
+  __device__ __forceinline__ void Update(const At& at) const {
+    const Values gradient = Gradient(at);
+    Values param = at.Load(kParamIn);
+    if (kAround && (!around.moves || around.skipped)) {
+      CopySlots(at);
+      return Finish(at, param, false);
+    }
+    Values slots[kSlots + 1];
+    LoadSlots(at, kSlotIn, slots);
+    const bool decays = Decays();
+#pragma unroll
+    for (int k = 0; k < kSize; ++k) {
+      if (decays) param.Set(k, AfterDecay(param.Get(k)));
+      V value = Stored<T>::Load(param.Get(k));
+      V slot_values[kSlots + 1];
+#pragma unroll
+      for (int s = 0; s < kSlots; ++s) slot_values[s] = Stored<T>::Load(slots[s].Get(k));
+      R::Update(c, Stored<T>::Load(gradient.Get(k)), value, slot_values);
+      param.Set(k, Stored<T>::Store(value));
+#pragma unroll
+      for (int s = 0; s < kSlots; ++s) slots[s].Set(k, Stored<T>::Store(slot_values[s]));
+    }
+#pragma unroll
+    for (int s = 0; s < kSlots; ++s) at.Store(kSlotOut + s, slots[s]);
+    Finish(at, param, true);
+  }
+
+  // The first pass of a rule with a trust ratio: the slots and the sums. A parameter that decays is stored, for the
+  // second pass.
+  __device__ __forceinline__ void UpdateSlots(const At& at, Sums* sums) const {
+    const Values gradient = Gradient(at);
+    if (kAround && (!around.moves || around.skipped)) return CopySlots(at);
+    Values param = at.Load(kParamIn);
+    Values slots[kSlots + 1];
+    LoadSlots(at, kSlotIn, slots);
+    const bool decays = Decays();
+#pragma unroll
+    for (int k = 0; k < kSize; ++k) {
+      if (decays) param.Set(k, AfterDecay(param.Get(k)));
+      const V value = Stored<T>::Load(param.Get(k));
+      V slot_values[kSlots + 1];
+#pragma unroll
+      for (int s = 0; s < kSlots; ++s) slot_values[s] = Stored<T>::Load(slots[s].Get(k));
+      R::UpdateSlots(c, Stored<T>::Load(gradient.Get(k)), slot_values);
+#pragma unroll
+      for (int s = 0; s < kSlots; ++s) {
+        slots[s].Set(k, Stored<T>::Store(slot_values[s]));
+        slot_values[s] = Stored<T>::Load(slots[s].Get(k));
+      }
+      const double direction = R::Direction(c, slot_values);
+      sums->first += static_cast<double>(value) * value;
+      sums->second += direction * direction;
+    }
+#pragma unroll
+    for (int s = 0; s < kSlots; ++s) at.Store(kSlotOut + s, slots[s]);
+    if (decays) at.Store(kParamOut, param);
+  }
+
+  // The second pass of a rule with a trust ratio.
+  __device__ __forceinline__ void Move(const At& at) const {
+    if (kAround && (!around.moves || around.skipped)) return Finish(at, at.Load(kParamIn), false);
+    Values param = at.Load(Decays() ? kParamOut : kParamIn);
+    Values slots[kSlots + 1];
+    LoadSlots(at, kSlotOut, slots);
+#pragma unroll
+    for (int k = 0; k < kSize; ++k) {
+      V slot_values[kSlots + 1];
+#pragma unroll
+      for (int s = 0; s < kSlots; ++s) slot_values[s] = Stored<T>::Load(slots[s].Get(k));
+      param.Set(k, Stored<T>::Store(Stored<T>::Load(param.Get(k)) - ratio * R::Direction(c, slot_values)));
+    }
+    Finish(at, param, true);
+  }
+};
+
+// The next value of scalar variable `k`.
+template <bool kAround, class Shared>
+__device__ __forceinline__ double NextScalar(const StepParameters& p, const Shared& prepared, int k) {
+  bool moves = true, skipped = false;
+  if constexpr (kAround) {
+    moves = prepared.around.moves;
+    skipped = prepared.around.skipped;
+  }
+  const double old = prepared.scalars[k];
+  if (k < kRuleScalar + kMaxScalars) return moves && !skipped ? prepared.next_scalars[k - kRuleScalar] : old;
+  if (k == kIterations) return skipped ? old : old + 1.0;
+  const double counter = prepared.scalars[kLossCounter];
+  return k == kLossScale ? p.options.NextScale(old, counter, !skipped) : p.options.NextCounter(counter, !skipped);
+}
+
+template <class R, class T, bool kAround>
+__device__ __forceinline__ void Step(const StepParameters& p) {
+  using V = typename Number<T>::Value;
+  __shared__ Prepared<R, V> prepared;
+  const Chunk chunk = FindChunk(p);
+  Prepare<R, V, kAround>(p, chunk, &prepared);
+  // They stay in shared memory: in registers they would be in the way of elements.
+  const auto& c = prepared.rule;
+  const auto& around = prepared.around;
+  V ratio{};
+  if constexpr (HasTrustRatio<R>::kValue) ratio = prepared.ratio;
+  const auto worker = [&](const auto& at) {
+    constexpr int kSize = sizeof at.Load(0) / sizeof(T);
+    return Worker<R, T, kSize, kAround>{p, chunk, c, around, ratio};
+  };
+  if constexpr (HasTrustRatio<R>::kValue) {
+    if (p.phase == Phase::kSlots) {
+      Sums sums{};
+      ForEach<T>(p, chunk, [&](const auto& at) { worker(at).UpdateSlots(at, &sums); });
+      if (p.num_tensors > 0) SumOverTensor(p, chunk, sums, p.trust_sums);
+      return;
+    }
+    ForEach<T>(p, chunk, [&](const auto& at) { worker(at).Move(at); });
+  } else {
+    ForEach<T>(p, chunk, [&](const auto& at) { worker(at).Update(at); });
+  }
+  if (!p.finishes || !IsLastBlock(Global<uint32_t>(p.tickets), gridDim.x)) return;
+  for (int k = 0; k < p.num_copies; ++k) {
+    const SmallCopy& copy = p.copies[k];
+    for (uint32_t i = threadIdx.x; i < copy.bytes; i += kThreads) {
+      Global<uint8_t>(copy.to)[i] = Global<const uint8_t>(copy.from)[i];
+    }
+  }
+  const int k = threadIdx.x;
+  if (k < kNumScalars && p.scalars[k].out != 0) {
+    StoreScalar(p.scalar_types[k], p.scalars[k].out, NextScalar<kAround>(p, prepared, k));
+  }
+}
+
+}  // namespace fusemin::cuda
+
+// `threads` and `blocks` limit the registers of a thread: to 65536 / (threads * blocks).
+#define FUSEMIN_STEP_KERNEL(name, threads, blocks, header, index, T, around)                              \
+  extern "C" __global__ void __launch_bounds__(threads, blocks)                                           \
+      name(const __grid_constant__ fusemin::cuda::StepParameters p) {                                     \
+    fusemin::cuda::Step<fusemin::cuda::RuleAt<fusemin::rules::header::Rules, index>::Type, T, around>(p); \
+  }
+#define FUSEMIN_TYPE_KERNELS(header, index, dtype, T, threads, blocks)                              \
+  FUSEMIN_STEP_KERNEL(header##_##index##_##dtype##_plain, threads, blocks, header, index, T, false) \
+  FUSEMIN_STEP_KERNEL(header##_##index##_##dtype##_around, threads, blocks, header, index, T, true)
+
+// The kernels of rule `index` of a header, with at most 64 registers, or 96 in float64: 256 threads of it are launched,
+// as of the others, but 320 are what leaves no more.
+#define FUSEMIN_RULE_KERNELS(header, index)                              \
+  FUSEMIN_TYPE_KERNELS(header, index, float32, float, 256, 4)            \
+  FUSEMIN_TYPE_KERNELS(header, index, float64, double, 320, 2)           \
+  FUSEMIN_TYPE_KERNELS(header, index, float16, fusemin::Float16, 256, 4) \
+  FUSEMIN_TYPE_KERNELS(header, index, bfloat16, fusemin::BFloat16, 256, 4)
+
+#endif  // FUSEMIN_KERNELS_CUDA_STEP_CUH_

@@ -1,0 +1,240 @@
+#include "backends/xla/hlo_step.h"
+
+#include <algorithm>
+
+#include "backends/xla/element_reads.h"
+#include "backends/xla/hlo_rule.h"
+#include "backends/xla/loop_body.h"
+#include "xla/hlo/builder/lib/arithmetic.h"
+#include "xla/hlo/builder/lib/constants.h"
+#include "xla/shape_util.h"
+
+namespace fusemin::hlo {
+namespace {
+
+constexpr double kOff = kOptionOff;
+
+Value SumOfSquares(Value x) {
+  const Value wide = Convert(x, xla::F64);
+  xla::XlaBuilder* const builder = x.op.builder();
+  return {xla::ReduceAll(xla::Mul(wide.op, wide.op), xla::ConstantR0<double>(builder, 0.0),
+                         xla::CreateScalarAddComputation(xla::F64, builder)),
+          xla::F64};
+}
+
+Value AllFinite(Value x) {
+  xla::XlaBuilder* const builder = x.op.builder();
+  return {xla::ReduceAll(xla::IsFinite(x.op), xla::ConstantR0<bool>(builder, true),
+                         xla::CreateScalarAndComputation(xla::PRED, builder)),
+          xla::PRED};
+}
+
+// All that does not depend on the element. What a step does not need is left uninitialized.
+struct Scalars {
+  std::unique_ptr<PreparedRule> rule;
+  // What the gradient is multiplied with as it is accumulated, and as it is used: for each parameter, or none.
+  Value accumulated_scale;
+  std::vector<Value> scales;
+  Value clip_value, weight_decay, learning_rate;
+  // Of the moving average, and whether the parameter becomes it.
+  Value keep, take, overwrites;
+  // Whether this call uses the accumulated gradients, and whether it changes anything but the loss scale.
+  Value applies, taken;
+};
+
+class Step {
+ public:
+  Step(const StepAttributes& attributes, const StepValues& before)
+      : a_(attributes),
+        user_(attributes.options),
+        before_(before),
+        after_(before),
+        builder_(before.segments[0].param.op.builder()),
+        reads_(builder_, ReplacedArrays(before.segments)),
+        stored_(before.segments[0].param.type),
+        // As numeric/half.h has it.
+        arithmetic_(stored_ == xla::F64 ? xla::F64 : xla::F32) {}
+
+  std::optional<StepValues> operator()(Loops loops) {
+    Value next_scalars[kMaxScalars];
+    const Scalars scalars = Prepare(next_scalars);
+    for (int i = 0; i < a_.num_params; ++i) {
+      const bool is_loop = loops != Loops::kNone && UpdateInLoop(scalars, i);
+      if (!is_loop && loops == Loops::kAll) return std::nullopt;
+      if (!is_loop) after_.segments[i] = Update(scalars, i, before_.segments[i]);
+    }
+    for (int k = 0; k < a_.rule->num_scalars; ++k) {
+      const Value next = Select(scalars.applies, next_scalars[k], before_.scalars[k]);
+      after_.scalars[k] = Select(scalars.taken, next, before_.scalars[k]);
+    }
+    after_.iterations = Select(scalars.taken, Next(before_.iterations), before_.iterations);
+    if (user_.IsDynamic()) {
+      after_.loss_scale = user_.NextScale(before_.loss_scale, before_.loss_counter, scalars.taken);
+      after_.loss_counter = user_.NextCounter(before_.loss_counter, scalars.taken);
+    }
+    return std::move(after_);
+  }
+
+ private:
+  Value Wide(double c) const { return Scalar(builder_, xla::F64, c); }
+  static Value Next(Value count) { return count + Constant(count, 1.0); }
+  Value Load(Value x) const { return Convert(x, arithmetic_); }
+  Value Store(Value x) const { return Convert(x, stored_); }
+
+  Scalars Prepare(Value* next_scalars) const {
+    Scalars s;
+    s.applies = s.taken = True(builder_);
+    const Value updates = user_.Updates(before_.iterations);
+    const Value incoming = user_.GradientScale(user_.IsDynamic() ? before_.loss_scale : Wide(1.0));
+    Value scale = incoming;
+    if (user_.Accumulates()) {
+      s.applies = IsLastOf(before_.iterations, user_.gradient_accumulation_steps);
+      s.accumulated_scale = Load(incoming);
+      scale = Wide(1.0 / user_.gradient_accumulation_steps);
+    }
+    SetScales(scale, &s);
+    if (user_.clipvalue != kOff) s.clip_value = Load(Wide(user_.clipvalue));
+    s.learning_rate = Load(before_.hyperparameters[0]);
+    if (!a_.decays.empty()) s.weight_decay = Load(Wide(user_.weight_decay));
+    if (user_.Averages()) {
+      const Value keeps = user_.Keeps(updates, Wide(0.0));
+      s.take = Load(user_.Takes(keeps, [this](Value x) { return Convert(Load(x), xla::F64); }));
+      s.keep = Load(keeps);
+      if (user_.Overwrites()) s.overwrites = IsLastOf(updates, user_.ema_overwrite_frequency);
+    }
+    std::copy(std::begin(before_.scalars), std::end(before_.scalars), next_scalars);
+    // Of the integer that replaces the count, so that the old one is not needed beside it.
+    s.rule =
+        FindRule(a_.rule->name)(before_.hyperparameters, Convert(Next(updates), xla::F64), next_scalars, arithmetic_);
+    return s;
+  }
+
+  // `scale` is what all gradients are multiplied with.
+  void SetScales(Value scale, Scalars* s) const {
+    const auto scaled_norm = [&](Value squares) { return Sqrt(squares) * scale; };
+    if (scale.known != 1.0) s->scales.assign(a_.num_params, Load(scale));
+    if (user_.IsDynamic()) {
+      for (const SegmentValues& segment : before_.segments) s->taken = And(s->taken, AllFinite(segment.gradient));
+    }
+    if (user_.clipnorm != kOff) {
+      s->scales.resize(a_.num_params);
+      for (int i = 0; i < a_.num_params; ++i) {
+        const Value norm = scaled_norm(SumOfSquares(Gradient(*s, before_.segments[i])));
+        s->scales[i] = Load(scale * NormClipFactor(norm, Wide(user_.clipnorm)));
+      }
+    } else if (user_.global_clipnorm != kOff) {
+      Value squares = Wide(0.0);
+      for (int i = 0; i < a_.num_params; ++i) {
+        squares = squares + SumOfSquares(Gradient(*s, before_.segments[i]));
+      }
+      const Value factor = GlobalNormClipFactor(scaled_norm(squares), Wide(user_.global_clipnorm));
+      s->scales.assign(a_.num_params, Load(scale * factor));
+    }
+  }
+
+  // The gradient as the update begins with it, as stored.
+  Value Gradient(const Scalars& s, const SegmentValues& segment) const {
+    if (!a_.has_accumulators) return segment.gradient;
+    return Store(Accumulated(Load(segment.accumulator), Load(segment.gradient), s.accumulated_scale));
+  }
+
+  // Parameter i with its slots after the step.
+  SegmentValues Update(const Scalars& s, int i, const SegmentValues& old) const {
+    SegmentValues segment = old;
+    const int num_slots = a_.rule->num_slots;
+    const Value accumulated = Gradient(s, old);
+    Value gradient = Load(accumulated);
+    if (!s.scales.empty()) gradient = Scaled(gradient, s.scales[i]);
+    if (user_.clipvalue != kOff) gradient = Clipped(gradient, s.clip_value);
+    gradient = Load(Store(gradient));
+    Value param = Load(old.param), slots[kMaxSlots];
+    for (int k = 0; k < num_slots; ++k) slots[k] = Load(old.slots[k]);
+    if (!a_.decays.empty() && a_.decays[i]) {
+      param = Load(Store(Decayed(param, s.weight_decay, s.learning_rate)));
+    }
+    if (s.rule->has_trust_ratio()) {
+      s.rule->UpdateSlots(gradient, slots);
+      for (int k = 0; k < num_slots; ++k) slots[k] = Load(Store(slots[k]));
+      const Value direction = s.rule->Direction(slots);
+      const Value param_norm = Load(Sqrt(SumOfSquares(param)));
+      const Value direction_norm = Load(Sqrt(SumOfSquares(direction)));
+      param = param - s.rule->Ratio(param_norm, direction_norm) * direction;
+    } else {
+      s.rule->Update(gradient, &param, slots);
+    }
+    segment.param = Select(s.applies, Store(param), old.param);
+    for (int k = 0; k < num_slots; ++k) segment.slots[k] = Select(s.applies, Store(slots[k]), old.slots[k]);
+    if (a_.has_accumulators) segment.accumulator = Select(s.applies, Constant(old.param, 0.0), accumulated);
+    if (a_.has_averages) {
+      segment.average = Store(Averaged(Load(old.average), Load(segment.param), s.keep, s.take));
+      if (user_.Overwrites()) segment.param = Select(s.overwrites, segment.average, segment.param);
+    }
+    ForEach([&](auto member) { member(segment) = Select(s.taken, member(segment), member(old)); });
+    return segment;
+  }
+
+  // The same by one loop over the elements of parameter i, or as XLA makes one of it by itself. False where neither can
+  // be.
+  bool UpdateInLoop(const Scalars& s, int i) {
+    SegmentValues old = before_.segments[i];
+    const std::vector<xla::XlaOp> replaced = ReplacedArrays({old});
+    const absl::StatusOr<xla::Shape> shape = builder_->GetShape(old.param.op);
+    const std::optional<int64_t> min_bytes = LoopBody::MinBytes();
+    // A trust ratio has sums between two loops.
+    if (!shape.ok() || !min_bytes.has_value() || s.rule->has_trust_ratio()) return false;
+    if (replaced.size() == 1 ||
+        static_cast<int64_t>(replaced.size()) * xla::ShapeUtil::ByteSizeOf(*shape) < *min_bytes) {
+      after_.segments[i] = Update(s, i, old);
+      return true;
+    }
+    // Of bfloat16 XLA has no reductions, and would replace the root of the loop.
+    const auto is_state = [&](xla::XlaOp array) { return reads_.IsLoopState(array); };
+    if (stored_ == xla::BF16 || !std::all_of(replaced.begin(), replaced.end(), is_state)) return false;
+    LoopBody body(builder_);
+    // In the order of the results that replace them.
+    ForEach([&](auto member) { member(old) = body.Bring(member(old)); });
+    old.gradient = body.Bring(old.gradient);
+    SegmentValues segment = Update(s, i, old);
+    for (size_t k = replaced.size(); k < body.operands().size(); ++k) {
+      if (!reads_.AreOfElement(body.operands()[k], replaced)) return false;
+    }
+    std::vector<Value*> results;
+    ForEach([&](auto member) { results.push_back(&member(segment)); });
+    body.Finish(results);
+    after_.segments[i] = segment;
+    return true;
+  }
+
+  std::vector<xla::XlaOp> ReplacedArrays(const std::vector<SegmentValues>& segments) const {
+    std::vector<xla::XlaOp> arrays;
+    for (const SegmentValues& segment : segments) {
+      ForEach([&](auto member) { arrays.push_back(member(segment).op); });
+    }
+    return arrays;
+  }
+
+  // `visit(member)` for each tensor of a segment that a step replaces; `member` is a function from the segment to it.
+  template <class Visit>
+  void ForEach(const Visit& visit) const {
+    visit([](auto& segment) -> auto& { return segment.param; });
+    for (int k = 0; k < a_.rule->num_slots; ++k) visit([k](auto& segment) -> auto& { return segment.slots[k]; });
+    if (a_.has_averages) visit([](auto& segment) -> auto& { return segment.average; });
+    if (a_.has_accumulators) visit([](auto& segment) -> auto& { return segment.accumulator; });
+  }
+
+  const StepAttributes& a_;
+  const UserOptions& user_;
+  const StepValues& before_;
+  StepValues after_;
+  xla::XlaBuilder* const builder_;
+  ElementReads reads_;
+  const xla::PrimitiveType stored_, arithmetic_;
+};
+
+}  // namespace
+
+std::optional<StepValues> HloStep(const StepAttributes& attributes, const StepValues& before, Loops loops) {
+  return Step(attributes, before)(loops);
+}
+
+}  // namespace fusemin::hlo

@@ -1,0 +1,34 @@
+// The values that a step reads and replaces, as expressions.
+#ifndef FUSEMIN_XLA_STEP_VALUES_H_
+#define FUSEMIN_XLA_STEP_VALUES_H_
+
+#include <vector>
+
+#include "backends/xla/value.h"
+#include "ops/step_attributes.h"
+
+namespace fusemin::hlo {
+
+// One parameter with its gradient and slots, as stored. Average and accumulator are there with the options only.
+struct SegmentValues {
+  Value gradient;
+  Value param;
+  Value slots[kMaxSlots];
+  Value average;
+  Value accumulator;
+};
+
+struct StepValues {
+  std::vector<SegmentValues> segments;
+  // Scalars in float64, and the count of calls in int64.
+  Value hyperparameters[kMaxHyperparameters];
+  Value scalars[kMaxScalars];
+  Value iterations;
+  // With a dynamic loss scale, in float64.
+  Value loss_scale;
+  Value loss_counter;
+};
+
+}  // namespace fusemin::hlo
+
+#endif  // FUSEMIN_XLA_STEP_VALUES_H_

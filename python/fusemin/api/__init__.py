@@ -1,0 +1,1 @@
+"""What users call: `minimize`, `Minimizer`, `minimize_stateless`, `fuse`, `explain`."""

@@ -1,0 +1,151 @@
+"""`explain`: what updates which variable, and why."""
+
+import dataclasses
+import io
+from typing import NamedTuple
+
+import tensorflow as tf
+from rich.console import Console
+from rich.table import Table
+
+from fusemin import _core
+from fusemin.api.fused_optimizer import is_fused
+from fusemin.arguments import check_optimizer
+from fusemin.families import inner_optimizers
+from fusemin.loop.variables import as_variable_list, check_variables, unwrap_variable
+from fusemin.update.plan import Stock, plan
+
+
+class Row(NamedTuple):
+    """A group of variables that are updated in one way.
+
+    Attributes:
+      variables: their names.
+      dtype: their dtype.
+      device: where they are; "" if that is left to TensorFlow.
+      rule: the fused rule, or None.
+      reason: why there is none, or None.
+      kernel: what runs the rule, "CPU" or "CUDA", or None.
+      launches: CUDA kernels that a step launches, or None.
+      num_bytes: what a step reads and writes of variables, slots and gradients, without a trace; None where that is not
+        known.
+    """
+
+    variables: tuple[str, ...]
+    dtype: str
+    device: str
+    rule: str | None
+    reason: str | None
+    kernel: str | None = None
+    launches: int | None = None
+    num_bytes: int | None = None
+
+    @property
+    def update(self) -> str:
+        """What updates the variables, in words."""
+        if self.rule is None:
+            return f"apply_gradients: {self.reason}"
+        words = f"fused, rule '{self.rule}', {self.kernel}"
+        if self.launches is not None:
+            words += f", {self.launches} launch{'es' if self.launches != 1 else ''} a step"
+        if self.num_bytes is not None:
+            words += f", {_readable(self.num_bytes)} a step"
+        return words
+
+
+def _readable(num_bytes: int) -> str:
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if num_bytes >= size:
+            return f"{num_bytes / size:.3g} {unit}"
+    return f"{num_bytes} B"
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """What `explain` found. Prints as a table.
+
+    Attributes:
+      optimizer: the class name of the optimizer.
+      rows: a Row for each group of variables.
+    """
+
+    optimizer: str
+    rows: tuple[Row, ...]
+
+    @property
+    def fused(self) -> bool:
+        """Whether the op does the update of all variables."""
+        return all(row.rule is not None for row in self.rows)
+
+    def __str__(self) -> str:
+        table = Table("variables", "dtype", "device", "update", title=self.optimizer, title_justify="left")
+        for row in self.rows:
+            shown = ", ".join(row.variables[:3])
+            if len(row.variables) > 3:
+                shown += f" and {len(row.variables) - 3} more"
+            table.add_row(shown, row.dtype, row.device or "-", row.update)
+        text = io.StringIO()
+        Console(file=text, width=100).print(table)
+        return text.getvalue().rstrip()
+
+
+def explain(optimizer, variables) -> Explanation:
+    """Says what `minimize`, or an optimizer from `fuse`, would update these variables with: the fused op, or the
+    optimizer's own `apply_gradients`.
+
+    Creates no variables and changes nothing. What only shows while the loss is traced is not in it: inside XLA a
+    sparse gradient leaves the update to `apply_gradients`, as everywhere does what stock refuses with sparse gradients,
+    such as a constraint in `tf.compat.v1`; the debug log of the logger "fusemin" says so.
+
+    Args:
+      optimizer: an optimizer, see `minimize`.
+      variables: list of `tf.Variable`s or Keras variables.
+
+    Returns:
+      An `Explanation`, which prints as a table.
+
+    Raises:
+      TypeError, ValueError: the arguments are not such that `minimize` would take them.
+
+    >>> import keras, tensorflow as tf, fusemin
+    >>> x = tf.Variable([1.0, 2.0], name="x")
+    >>> fusemin.explain(keras.optimizers.Adam(), [x]).rows[0].rule
+    'adam'
+    >>> fusemin.explain(keras.optimizers.Adafactor(), [x]).rows[0].reason
+    'keras Adafactor has no fused rule'
+    """
+    check_optimizer(optimizer)
+    variables = as_variable_list(variables, "variables")
+    unwrapped = [unwrap_variable(v, "variables") for v in variables]
+    check_variables(unwrapped, "variables")
+    planned = plan(optimizer, variables)
+    reason = planned.reason
+    for inner in inner_optimizers(optimizer) if reason else ():
+        if is_fused(inner):
+            of_inner = plan(inner, variables)
+            reason += f"; its inner {type(inner).__name__}: " + (of_inner.reason or f"fused, rule '{of_inner.rule}'")
+    groups: dict[tuple[tf.DType, str], list[tf.Variable]] = {}
+    for variable in unwrapped:
+        groups.setdefault((variable.dtype, variable.device), []).append(variable)
+    options = {} if isinstance(planned, Stock) else planned.option_numbers
+    return Explanation(
+        optimizer=type(optimizer).__name__,
+        rows=tuple(
+            _row(group, dtype.name, device.rsplit("/device:", 1)[-1], planned.rule, reason, options)
+            for (dtype, device), group in groups.items()
+        ),
+    )
+
+
+def _row(variables, dtype, device, rule, reason, options) -> Row:
+    names = tuple(v.name for v in variables)
+    if rule is None:
+        return Row(names, dtype, device, rule, reason)
+    kernel = "CUDA" if device.startswith("GPU") else "CPU"
+    launches = num_bytes = None
+    sizes = [v.shape.num_elements() for v in variables]
+    if None not in sizes:
+        num_bytes = _core.step_bytes(rule, dtype, sizes, options)
+        if kernel == "CUDA":
+            launches = _core.cuda.num_launches(rule, dtype, sizes, options)
+    return Row(names, dtype, device, rule, reason, kernel, launches, num_bytes)

@@ -1,0 +1,122 @@
+"""`fuse`: an optimizer that takes fused steps, for loops that are not `minimize`."""
+
+import logging
+
+from fusemin.arguments import check_optimizer
+from fusemin.families import STEPS_ATTRIBUTE, find_family, inner_optimizers
+from fusemin.update.plan import find_class_reason
+from fusemin.update.traced_steps import TracedSteps
+
+_LOGGER = logging.getLogger("fusemin")
+
+
+class _Fused:
+    """Comes after the mixin of its family and before the class of an optimizer, whose method then tries the op first.
+
+    An instance is given such a class, and not an attribute that hides the method: a method knows its optimizer without
+    a cycle, which would leave slots as large as the model to the garbage collector, and is right in a copy too.
+    """
+
+    def _take_fused(self, gradients, variables) -> bool:
+        """Takes a fused step, if it can. Returns whether it did; if not, nothing was changed."""
+        held = vars(self)
+        steps = held.get(STEPS_ATTRIBUTE)
+        if steps is None:
+            # Past `__setattr__`, by which Keras tracks what a checkpoint holds.
+            steps = held.setdefault(STEPS_ATTRIBUTE, TracedSteps())
+        return steps.take(self, gradients, variables)
+
+    def _take_fused_pairs(self, grads_and_vars: list) -> bool:
+        """`_take_fused`, of pairs."""
+        if not grads_and_vars:
+            return False
+        gradients, variables = zip(*grads_and_vars, strict=True)
+        return self._take_fused(gradients, variables)
+
+    def __reduce_ex__(self, protocol):
+        # A copy or a pickle is of the optimizer as it was before `fuse`, so it loads without fusemin.
+        stock = object.__new__(self.__class__)
+        vars(stock).update({name: value for name, value in vars(self).items() if name != STEPS_ATTRIBUTE})
+        return stock.__reduce_ex__(protocol)
+
+
+def _fused_class(stock: type, mixin: type) -> type:
+    """The class of fused instances of a class: its subclass, which by all that shows is the class itself.
+
+    Args:
+      stock: the class.
+      mixin: of its family.
+    """
+    for known in type.__subclasses__(stock):
+        if mixin in known.__bases__:
+            return known
+    disguise = {name: getattr(stock, name) for name in ("__module__", "__qualname__", "__doc__")}
+    # Keras finds the name to save an optimizer under by its `__class__`.
+    return type(stock)(stock.__name__, (mixin, _Fused, stock), {**disguise, "__class__": property(lambda self: stock)})
+
+
+def is_fused(optimizer) -> bool:
+    """Whether `fuse` changed this optimizer."""
+    return isinstance(optimizer, _Fused)
+
+
+def fuse(optimizer):
+    """Makes an optimizer take fused steps, for loops that are not `minimize`.
+
+    For `model.compile(optimizer=fusemin.fuse(optimizer))` and `model.fit`, and for loops of your own with
+    `tf.GradientTape`, eager or in a `tf.function`. The optimizer is changed in place: only its step, `apply` of
+    `keras.optimizers` and `apply_gradients` of the others, is another. Class, config, hyperparameters and variables are
+    the same, so checkpoints, `.keras` files and SavedModels that serve are, and load where fusemin is not installed.
+    Only a SavedModel with a signature that trains holds the op: it loads after `import fusemin`, or is saved inside of
+    `fusemin.stock()`. What is loaded, copied or made from the config is not fused: call `fuse` again.
+
+    At each step the op is used if it can be, or else the optimizer's own method, with the same result: for an option
+    or an optimizer that is not fused, a gradient that is None, or in a `tf.distribute` strategy. Where XLA compiles the
+    step, the op is compiled with it, unless a gradient is sparse. `fusemin.explain(optimizer, variables)` and the debug
+    log of the logger "fusemin" say which of the two it is, and why.
+
+    Args:
+      optimizer: an optimizer of `keras.optimizers`, `tf_keras.optimizers`, `tf_keras.optimizers.legacy` or
+        `tf.compat.v1.train`. Of a LossScaleOptimizer the inner optimizer is fused, of a MultiOptimizer those that it
+        knows: where a function chooses them, `build` it first. Any other object with `apply_gradients`, and a subclass
+        that overrides a method that makes up the step, is left as it is.
+
+    Returns:
+      The optimizer.
+
+    Raises:
+      TypeError: `optimizer` has no `apply_gradients`, or is a class. Later, of `apply_gradients`: an optimizer of
+        `tf.compat.v1.train` got a gradient of another dtype than the variable, which the message names; without `fuse`
+        that would abort the process.
+
+    >>> import keras, tensorflow as tf, fusemin
+    >>> x = tf.Variable([1.0, 2.0])
+    >>> optimizer = fusemin.fuse(keras.optimizers.SGD(learning_rate=0.25))
+    >>> for _ in range(3):
+    ...     with tf.GradientTape() as tape:
+    ...         loss = tf.reduce_sum(x**2)
+    ...     count = optimizer.apply_gradients(zip(tape.gradient(loss, [x]), [x]))
+    >>> x.numpy().tolist(), int(count)
+    ([0.125, 0.25], 3)
+
+    In a Keras model:
+
+    >>> model = keras.Sequential([keras.layers.Dense(1)])
+    >>> model.compile(optimizer=fusemin.fuse(keras.optimizers.Adam()), loss="mse")
+    >>> history = model.fit(tf.ones([8, 2]), tf.ones([8, 1]), epochs=2, verbose=0)
+    >>> len(history.history["loss"])
+    2
+    """
+    check_optimizer(optimizer)
+    if is_fused(optimizer):
+        return optimizer
+    for inner in inner_optimizers(optimizer):
+        fuse(inner)
+    reason = find_class_reason(optimizer)
+    if reason is not None:
+        _LOGGER.debug("%s is left as it is: %s", type(optimizer).__name__, reason)
+        return optimizer
+    fused = _fused_class(type(optimizer), find_family(optimizer).mixin)
+    # Past `__setattr__`: some optimizers have their own.
+    object.__setattr__(optimizer, "__class__", fused)
+    return optimizer

@@ -1,0 +1,128 @@
+"""`minimize`, the drop-in for `tfp.math.minimize`."""
+
+import tensorflow as tf
+
+from fusemin.api.divergence import warn_of_divergence
+from fusemin.api.minimizer import Minimizer
+from fusemin.arguments import check_not_swapped
+from fusemin.loop.traceable import trace_loss
+
+
+@tf.autograph.experimental.do_not_convert
+def minimize(
+    loss_fn,
+    num_steps,
+    optimizer,
+    convergence_criterion=None,
+    batch_convergence_reduce_fn=tf.reduce_all,
+    trainable_variables=None,
+    trace_fn=trace_loss,
+    return_full_length_trace=True,
+    jit_compile=False,
+    seed=None,
+    name="minimize",
+):
+    """Minimizes a loss with an optimizer and returns the trace of the optimization. Drop-in for `tfp.math.minimize`.
+
+    Runs `num_steps` times: differentiate `loss_fn()` with respect to the trainable variables, update the variables.
+    What `trace_fn` returns for each step is stacked. Variables, and the optimizer's slots and iteration count, are left
+    as the optimizer itself would leave them, so training can go on without fusemin. Where the optimizer is one that
+    fusemin knows, see `explain`, one op updates all variables and writes the trace; otherwise
+    `optimizer.apply_gradients` runs in the same loop.
+
+    Args:
+      loss_fn: function `loss_fn()` that returns a floating `Tensor`, of any shape, or a list of them of one shape; the
+        sum of all elements is minimized. If its signature has a `seed`, it is called with `seed=` an int32 `Tensor` of
+        shape [2] that is new at every step, or None if no `seed` is given here. Python in it runs while it is traced,
+        not at every step.
+      num_steps: whole number or scalar `Tensor` or variable of one, how many steps to take at most; 0 gives an empty
+        trace.
+      optimizer: an optimizer of `keras.optimizers`, `tf_keras.optimizers`, `tf_keras.optimizers.legacy` or
+        `tf.compat.v1.train`, or any object with `apply_gradients(grads_and_vars)`.
+      convergence_criterion: None, or an object with `bootstrap` and `one_step`, as
+        `fusemin.LossNotDecreasing`. The loop is left at the first step where it has converged.
+      batch_convergence_reduce_fn: function from the bool `Tensor` of the criterion, of the shape of the loss, to a bool
+        scalar: whether to stop. Without a criterion all elements are False.
+      trainable_variables: list, or other iterable or nested structure, of `tf.Variable`s or Keras variables, floating
+        or complex, on any devices, or of what consists of them, such as a `tfp.util.TransformedVariable`. None for all
+        trainable variables that `loss_fn` reads; those without a gradient, integers for example, are left out with a
+        warning.
+      trace_fn: function of a `MinimizeTraceableQuantities` that returns a `Tensor` or a nested structure of them;
+        variables in it are read after the update. Or, in the older form, a function `trace_fn(loss, grads, variables)`;
+        the number of arguments decides. It is called a few times to be traced, and not at all afterwards: its ops
+        run at every step, Python in it does not. A progress bar or `print` in it needs `tf.py_function` or `tf.print`.
+      return_full_length_trace: whether to repeat the last row up to `num_steps` rows after convergence. If False the
+        trace has a row for each step that was taken.
+      jit_compile: True to compile the whole loop with XLA, the fused update in it; "loss" to compile loss and gradients
+        only, for loops with other parts that XLA cannot compile. Like the flag above, anything else goes by its truth;
+        None is False. Under a `tf.GradientTape` that is outside of what XLA compiles, True does as False.
+      seed: int, or int32 `Tensor` of shape [2], or a function that gives one, for a `loss_fn` that takes a `seed`. The
+        same seed gives the seeds, and so the trace, that `tfp.math.minimize` gives.
+      name: name scope of the ops.
+
+    Returns:
+      What `trace_fn` returns, each `Tensor` with a leading dimension of steps.
+
+    Raises:
+      TypeError: an argument is of a wrong type, `loss_fn` or `trace_fn` do not return tensors as described, a listed
+        variable is neither floating nor complex.
+      ValueError: `num_steps` is negative, `trainable_variables` is empty, the loss does not depend on one of them or,
+        without them, on any variable that it reads, `optimizer` was built for other variables, `jit_compile` is another
+        str.
+      NotImplementedError: it is called in the scope of a `tf.distribute` strategy, or on variables made in one that
+        keeps copies of them on several devices.
+      tf.errors.FailedPreconditionError: a variable is not initialized.
+      tf.errors.InvalidArgumentError: with `jit_compile`, XLA cannot compile an op; the message names it.
+
+    Warns:
+      UserWarning: without `trainable_variables`, `loss_fn` reads no variable, or one without a gradient, or the weights
+        of a Keras layer that is frozen, which are trained.
+      RuntimeWarning: the last loss of the default trace is not finite.
+
+    A `tf.GradientTape` around the call sees what is traced: the gradient of a row is that of the loss, of the gradient,
+    or of the read of the variable that it is. Nothing flows through the updates, as in stock;
+    `minimize_stateless` is for that.
+
+    In TF2's eager mode the optimization runs at once:
+
+    >>> import keras, tensorflow as tf, fusemin
+    >>> x = tf.Variable(0.0)
+    >>> losses = fusemin.minimize(
+    ...     lambda: (x - 5.0) ** 2, num_steps=200, optimizer=keras.optimizers.Adam(learning_rate=0.1))
+    >>> losses.shape, round(float(x), 1)
+    (TensorShape([200]), 5.0)
+
+    Inside a graph whatever depends on the trace waits for the optimization:
+
+    >>> @tf.function
+    ... def fit():
+    ...     losses = fusemin.minimize(lambda: (x - 1.0) ** 2, num_steps=200, optimizer=optimizer)
+    ...     with tf.control_dependencies([losses]):
+    ...         return tf.identity(x)
+    >>> optimizer = keras.optimizers.Adam(learning_rate=0.1)
+    >>> round(float(fit()), 1)
+    1.0
+
+    Any quantity can be traced:
+
+    >>> trace = fusemin.minimize(
+    ...     lambda: (x - 5.0) ** 2, num_steps=10, optimizer=keras.optimizers.Adam(learning_rate=0.1),
+    ...     trace_fn=lambda traced: {"loss": traced.loss, "x": x, "gradient": traced.gradients[0]})
+    >>> sorted(trace), trace["x"].shape
+    (['gradient', 'loss', 'x'], TensorShape([10]))
+    """
+    check_not_swapped(num_steps, optimizer)
+    trace = Minimizer(
+        loss_fn,
+        optimizer,
+        convergence_criterion=convergence_criterion,
+        batch_convergence_reduce_fn=batch_convergence_reduce_fn,
+        trainable_variables=trainable_variables,
+        trace_fn=trace_fn,
+        return_full_length_trace=return_full_length_trace,
+        jit_compile=jit_compile,
+        name=name,
+    ).run_once(num_steps, seed)
+    if trace_fn is trace_loss:
+        warn_of_divergence(trace)
+    return trace

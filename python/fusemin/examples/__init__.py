@@ -1,0 +1,1 @@
+"""Models that fusemin is shown on."""

@@ -1,0 +1,1 @@
+"""The optimization loop: its steps, their arrangement, traces, seeds, convergence."""

@@ -1,0 +1,86 @@
+"""What the loop asks of a step, and what a step gives to the loop."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import tensorflow as tf
+
+from fusemin.update.fused_step import TraceSource
+
+
+class StepResult(NamedTuple):
+    """One step, as the loop sees it.
+
+    Attributes:
+      state: what the loop carries to the next step.
+      loss: the loss before the update.
+      gradients: in the structure that users see, dense.
+      parameters: after the update, in the structure that users see; may be empty if nothing asked for them.
+      optimizer_state: of a pure optimizer, else ().
+      buffers: the traces whose rows the step itself writes.
+    """
+
+    state: Any
+    loss: tf.Tensor
+    gradients: Any
+    parameters: Any
+    optimizer_state: Any
+    buffers: list[tf.Tensor]
+
+
+class Step(Protocol):
+    """One optimization step, traced, that a loop takes again and again: `VariableStep` and `StatelessStep`.
+
+    Attributes:
+      initial_state: what the loop carries to the first step.
+      loss: TensorSpec of the loss.
+      gradients, parameters, optimizer_state: TensorSpecs in the structures that users see.
+      effects: whether a step does more than give its result.
+    """
+
+    initial_state: Any
+    loss: tf.TensorSpec
+    gradients: Any
+    parameters: Any
+    optimizer_state: Any
+    effects: bool
+
+    def num_ops(self) -> int:
+        """How many ops a step has."""
+
+    def trace_source(self, leaf, quantities, effects: bool) -> TraceSource | None:
+        """What a leaf of the trace is a copy of, if the step itself can write its row, else None.
+
+        Args:
+          leaf: of what `trace_fn` returned for `quantities`.
+          quantities: of the step.
+          effects: whether `trace_fn` may have assigned to variables before it returned one.
+        """
+
+    def __call__(
+        self,
+        state,
+        *,
+        seed: tf.Tensor | None,
+        sources: Sequence[TraceSource],
+        buffers: list[tf.Tensor],
+        row: tf.Tensor,
+        row_offset: int,
+        in_loop: bool,
+        needs_parameters: bool,
+        before_update: Callable[[tf.Tensor, list, list], list[tf.Tensor]] | None,
+    ) -> StepResult:
+        """Takes a step.
+
+        Args:
+          state: what the step before left.
+          seed: of this step, or None.
+          sources: what the rows of `buffers` are copies of.
+          buffers: traces, whose row `row + row_offset` the step writes.
+          row: int32 scalar.
+          row_offset: int.
+          in_loop: see `fused_step`.
+          needs_parameters: whether the result must have parameters.
+          before_update: None, or a function of loss, gradients and parameters that gives what must be computed before
+            the update.
+        """

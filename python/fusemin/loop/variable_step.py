@@ -1,0 +1,141 @@
+"""One step on variables: loss, gradients, and the update, fused or by the optimizer itself."""
+
+import logging
+
+import tensorflow as tf
+
+from fusemin import graphs
+from fusemin.constraints import constrain, constraint
+from fusemin.families import find_family
+from fusemin.loop.differentiation import differentiator
+from fusemin.loop.step_protocol import StepResult
+from fusemin.loop.variables import as_variable_list, check_variables, unwrap_variable
+from fusemin.update.fused_step import TraceSource, fused_step
+from fusemin.update.gradients import densify, is_sparse
+from fusemin.update.plan import Stock, plan
+
+_LOGGER = logging.getLogger("fusemin")
+
+
+class VariableStep:
+    """The step of `minimize`, traced on construction in the context at hand (eager, or a graph).
+
+    Args:
+      loss_fn: the user's loss.
+      optimizer: any object with `apply_gradients`.
+      trainable_variables: what to differentiate with respect to, or None for what `loss_fn` reads.
+      use_seed: whether the step will be given seeds.
+      compile_loss: whether XLA compiles loss and gradients, without the update.
+
+    Attributes:
+      variables: the variables as the user knows them, in order.
+      loss: TensorSpec of the loss.
+      gradients, parameters: lists of TensorSpecs.
+      update: the bound optimizer if the op does the update, else None.
+      effects: whether `loss_fn` does more than return a loss.
+
+    Raises:
+      TypeError, ValueError: see `fusemin.arguments`.
+    """
+
+    # A loop carries nothing: the state is in the variables.
+    initial_state = ()
+    optimizer_state = ()
+
+    def __init__(self, loss_fn, optimizer, trainable_variables, use_seed, compile_loss=False):
+        watched = None if trainable_variables is None else as_variable_list(trainable_variables)
+        if watched is not None:
+            check_variables([unwrap_variable(v) for v in watched])
+        self.variables = watched
+        self.update = None
+        # The functions hold no reference to `self`: without a cycle, graphs are freed as soon as the step is.
+        differentiate, read = differentiator(loss_fn, watched)
+        seed = tf.TensorSpec([2], tf.int32) if use_seed else None
+        self._differentiate = graphs.trace(differentiate, seed, jit_compile=compile_loss or None)
+        # What is compiled is one op where it is called.
+        self._num_loss_ops = 1 if compile_loss else len(self._differentiate.graph.get_operations())
+        self.effects = graphs.has_effects(self._differentiate.graph.get_operations())
+        self.variables = list(read) if watched is None else watched
+        loss, gradients = self._differentiate.structured_outputs
+        self.loss = tf.TensorSpec(loss.shape, loss.dtype)
+        self.parameters = [tf.TensorSpec(v.shape, v.dtype) for v in self._unwrapped()]
+        shapes = [v.shape if is_sparse(g) else g.shape for g, v in zip(gradients, self._unwrapped(), strict=True)]
+        self.gradients = [tf.TensorSpec(s, g.dtype) for s, g in zip(shapes, gradients, strict=True)]
+        planned = plan(optimizer, self.variables, gradients)
+        bound = planned if isinstance(planned, Stock) else planned.bind()
+        if not isinstance(bound, Stock):
+            self.update = bound
+            _LOGGER.debug("%s", planned)
+        else:
+            _LOGGER.debug("%s.apply_gradients does the update: %s", type(optimizer).__name__, bound.reason)
+            specs = [tf.type_spec_from_value(g) for g in gradients]
+            self._apply = graphs.trace(applier(optimizer, self.variables), specs)
+
+    def num_ops(self) -> int:
+        """How many ops a step traced so far has."""
+        update = 1 if self.update is not None else len(self._apply.graph.get_operations())
+        return self._num_loss_ops + update
+
+    def release(self) -> None:
+        """Frees the step's graphs; it cannot be called again."""
+        graphs.release(self._differentiate)
+        if self.update is None:
+            graphs.release(self._apply)
+
+    def trace_source(self, leaf, quantities, effects: bool) -> TraceSource | None:
+        """See `fusemin.loop.step_protocol`."""
+        if self.update is None:
+            return None
+        if leaf is quantities.loss:
+            return TraceSource("value")
+        for i, (gradient, parameter) in enumerate(zip(quantities.gradients, quantities.parameters, strict=True)):
+            if leaf is gradient:
+                return TraceSource("gradient", i)
+            is_variable = leaf is self.variables[i] or leaf is self.update.variables[i]
+            if leaf is parameter or (is_variable and not effects):
+                # What the op writes is not yet constrained.
+                return TraceSource("param", i) if constraint(self.variables[i]) is None else None
+        return None
+
+    def __call__(
+        self, state, *, seed, sources, buffers, row, row_offset, in_loop, needs_parameters, before_update
+    ) -> StepResult:
+        """See `fusemin.loop.step_protocol`."""
+        loss, gradients = self._differentiate(seed)
+        if self.update is not None:
+            after = [loss]
+            if before_update is not None:
+                dense = [densify(g, v) for g, v in zip(gradients, self._unwrapped(), strict=True)]
+                after += before_update(loss, dense, [v.read_value() for v in self._unwrapped()])
+            buffers = fused_step(self.update, gradients, loss, sources, buffers, row, row_offset, in_loop, after)
+            for variable in self.variables:
+                constrain(variable)
+        else:
+            self._apply(gradients)
+        return StepResult(
+            state=state,
+            loss=loss,
+            # Of slices computed only if something other than the op asks for it.
+            gradients=[densify(g, v) for g, v in zip(gradients, self._unwrapped(), strict=True)],
+            parameters=[v.read_value() for v in self._unwrapped()] if needs_parameters else [],
+            optimizer_state=(),
+            buffers=buffers,
+        )
+
+    def _unwrapped(self) -> list[tf.Variable]:
+        return [unwrap_variable(v) for v in self.variables]
+
+
+def applier(optimizer, variables):
+    """The stock step, as a function of the gradients."""
+
+    def apply(gradients):
+        family = find_family(optimizer)
+        if family is not None:
+            family.check_gradients(gradients, variables)
+        # Without a variable some families raise an error, and none does anything.
+        if variables or family is None:
+            optimizer.apply_gradients(list(zip(gradients, variables, strict=True)))
+        return ()
+
+    return apply

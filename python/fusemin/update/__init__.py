@@ -1,0 +1,1 @@
+"""One update: who takes it, the call of the op, its gradients."""

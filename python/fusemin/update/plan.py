@@ -1,0 +1,254 @@
+"""The decision who takes a step: the op, or the optimizer's own method; made here and nowhere else."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
+
+import tensorflow as tf
+
+from fusemin import _compat, graphs
+from fusemin._build import HAS_CUDA_KERNELS
+from fusemin.families import (
+    Adapter,
+    Family,
+    FusedUpdate,
+    Hyperparameter,
+    bind,
+    check_adapter,
+    check_options,
+    find_family,
+    find_variable,
+    hyperparameters,
+)
+from fusemin.update.gradients import find_gradient_reason, is_sparse
+from fusemin.update.stock_ops import is_stock
+
+FUSED_DTYPES = (tf.float32, tf.float64, tf.float16, tf.bfloat16)
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """Where a step is to be taken, as far as it decides who takes it.
+
+    Attributes:
+      stock: inside of `fusemin.stock()`.
+      strategy: in the scope of a `tf.distribute` strategy.
+      xla: in what XLA compiles.
+      cuda_kernels: with a build that has them.
+    """
+
+    stock: bool = False
+    strategy: bool = False
+    xla: bool = False
+    cuda_kernels: bool = True
+
+    @classmethod
+    def here(cls) -> "Context":
+        return cls(is_stock(), tf.distribute.has_strategy(), graphs.in_xla(), HAS_CUDA_KERNELS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stock:
+    """The stock step: the optimizer's own method updates the variables.
+
+    Attributes:
+      reason: why, in words.
+    """
+
+    reason: str
+    rule: ClassVar[None] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Fused:
+    """The fused step: the op updates the variables. Nothing is created for it before `bind`.
+
+    Attributes:
+      rule: what it computes, a name in `fusemin._core.rules()`.
+      optimizer: whose step it is.
+      family: of the optimizer.
+      adapter: of the optimizer.
+      variables: as the user knows them.
+      unwrapped: the `tf.Variable`s inside.
+      context: that it was planned for.
+    """
+
+    rule: str
+    optimizer: object
+    family: Family
+    adapter: Adapter
+    variables: list
+    unwrapped: list[tf.Variable]
+    context: Context
+    reason: ClassVar[None] = None
+
+    def __str__(self) -> str:
+        return f"rule '{self.rule}' updates {len(self.variables)} variables in one op"
+
+    @property
+    def option_numbers(self) -> dict[str, float]:
+        """`StepOptions.numbers` of what `bind` returns."""
+        numbers = self.family.option_numbers(self.optimizer)
+        check_options(self.family, numbers)
+        return numbers
+
+    def dependencies(self) -> dict:
+        """By any keys all that a step may depend on once it is traced."""
+        return self.family.dependencies(self.optimizer)
+
+    def hyperparameters(self) -> Mapping[str, Hyperparameter]:
+        """As the bound optimizer has them. Only after `bind`."""
+        return hyperparameters(self.family, self.adapter, self.family.inner(self.optimizer))
+
+    def bind(self) -> FusedUpdate | Stock:
+        """Creates the slots, as the optimizer would at its first step, and finds all that the op needs.
+
+        Returns:
+          The bound optimizer, or Stock if one of its variables turned out to be on another device.
+
+        Raises:
+          UnknownVariableError: the optimizer was built for other variables.
+        """
+        update = bind(self.family, self.adapter, self.optimizer, self.rule, self.variables, self.unwrapped)
+        reason = _find_placement_reason(update, self.context)
+        return update if reason is None else Stock(reason)
+
+
+def plan(
+    optimizer, variables: Sequence, gradients: Sequence | None = None, context: Context | None = None
+) -> Fused | Stock:
+    """Decides who updates these variables.
+
+    Creates no variables and changes nothing.
+
+    Args:
+      optimizer: anything with `apply_gradients`.
+      variables: as the user knows them.
+      gradients: for each variable; None where they are not known yet, so that the decision is for gradients like the
+        variables.
+      context: where the step is to be taken; None for where this is called.
+
+    Raises:
+      AdapterError: the optimizer's adapter does not say what its rule needs.
+    """
+    context = context or Context.here()
+    variables = list(variables)
+    unwrapped = [find_variable(v) for v in variables]
+    family = find_family(optimizer)
+    reason = next(_reasons(family, optimizer, variables, unwrapped, gradients, context), None)
+    if reason is not None:
+        return Stock(reason)
+    adapter, inner = family.adapter(optimizer), family.inner(optimizer)
+    rule = adapter.rule(inner)
+    check_adapter(family, adapter, inner, rule)
+    return Fused(rule, optimizer, family, adapter, variables, unwrapped, context)
+
+
+def find_class_reason(optimizer) -> str | None:
+    """Why no step of an optimizer is ever fused, whatever it updates; None if one may be."""
+    return next(_class_reasons(find_family(optimizer), optimizer), None)
+
+
+def _reasons(family, optimizer, variables, unwrapped, gradients, context: Context) -> Iterator[str]:
+    """All reasons for the stock step, in the order in which they count; the first is told."""
+    if context.stock:
+        yield "this is inside of fusemin.stock()"
+    if not variables:
+        yield "there is no variable to update"
+    yield from _class_reasons(family, optimizer)
+    inner = family.inner(optimizer)
+    reason = family.find_step_reason(optimizer, variables)
+    if reason is not None:
+        yield reason
+    if any(v is None for v in unwrapped):
+        yield "there is a variable of a kind that is not known"
+    option = family.unsupported_option(optimizer, unwrapped)
+    option = option or family.adapter(optimizer).unsupported(inner, unwrapped)
+    if option:
+        yield f"{type(optimizer).__name__} uses {option}, which is not fused"
+    if context.strategy:
+        yield "a tf.distribute strategy is in use"
+    yield from _variable_reasons(unwrapped, context)
+    yield from _common_reasons(optimizer, inner, unwrapped, context)
+    if gradients is not None:
+        yield from _gradient_reasons(family, optimizer, variables, unwrapped, gradients, context)
+
+
+def _class_reasons(family, optimizer) -> Iterator[str]:
+    name = type(optimizer).__name__
+    if family is None:
+        yield f"{name} is of no known optimizer family"
+    inner = family.inner(optimizer)
+    is_wrapper = inner is not optimizer
+    if is_wrapper and find_family(inner) is not family:
+        yield f"the optimizer inside of {name} is a {type(inner).__name__}, of no known optimizer family"
+    if family.adapter(optimizer) is None:
+        yield f"{family.name} {family.library_class(inner).__name__} has no fused rule"
+    overridden = family.overridden(optimizer) or (family.overridden(inner) if is_wrapper else None)
+    if overridden:
+        yield f"{overridden} overrides a method that the fused rule would replace"
+
+
+def _variable_reasons(variables: list[tf.Variable], context: Context) -> Iterator[str]:
+    for variable in variables:
+        if not _compat.is_resource_variable(variable):
+            yield f"variable '{variable.name}' is a {type(variable).__name__}, not a resource variable"
+        if variable.dtype not in FUSED_DTYPES:
+            yield f"variable '{variable.name}' is of {variable.dtype.name}"
+        if not context.cuda_kernels and _is_on_gpu(variable) and not context.xla:
+            yield f"variable '{variable.name}' is on a GPU, and this build of fusemin has no CUDA kernels"
+    if len(set(map(id, variables))) < len(variables):
+        yield "a variable is listed twice"
+
+
+def _common_reasons(optimizer, inner, variables: list[tf.Variable], context: Context) -> Iterator[str]:
+    """Of what is decided over all variables of a step, which are not of one dtype and device."""
+    several_dtypes = len({v.dtype for v in variables}) > 1
+    decided_over_all = getattr(inner, "global_clipnorm", None) and "global_clipnorm"
+    if several_dtypes and decided_over_all:
+        # Stock fails: it has no sum of norms of several dtypes.
+        yield "global_clipnorm is over variables of several dtypes"
+    if inner is not optimizer:
+        decided_over_all = f"the loss scale of {type(optimizer).__name__}"
+        if several_dtypes and context.xla:
+            yield f"{decided_over_all} is over variables of several dtypes, and XLA compiles the step"
+    if decided_over_all and len({(v.dtype, v.device) for v in variables}) > 1 and any(map(_is_on_gpu, variables)):
+        yield f"{decided_over_all} is over variables of several dtypes or devices, one of them a GPU"
+
+
+def _gradient_reasons(family, optimizer, variables, unwrapped, gradients, context: Context) -> Iterator[str]:
+    for gradient, variable in zip(gradients, variables, strict=True):
+        option = family.unsupported_sparse(optimizer, variable) if is_sparse(gradient) else None
+        if option:
+            yield f"{type(optimizer).__name__} uses {option}, which stock refuses with a sparse gradient"
+    for gradient, variable in zip(gradients, unwrapped, strict=True):
+        reason = find_gradient_reason(gradient, variable, context.xla)
+        if reason is not None:
+            yield reason
+
+
+def _find_placement_reason(update: FusedUpdate, context: Context) -> str | None:
+    """Why one op cannot update these variables: a slot or scalar is on another device. None if it can."""
+    options = update.options
+    if context.xla:
+        held = [*update.variables, *([] if update.iterations is None else [update.iterations])]
+        devices = sorted({_short(variable.device) for variable in held})
+        if len(devices) > 1:
+            return f"the variables are on several devices, {', '.join(devices)}, and XLA compiles the step"
+    for i, variable in enumerate(update.variables):
+        own = [*update.slots[i], *options.averages[i : i + 1], *options.accumulators[i : i + 1]]
+        for other in (*own, *update.scalars, *options.loss_scale):
+            if other.device != variable.device:
+                return (
+                    f"the optimizer's variable '{other.name}' is on {_short(other.device)}, and '{variable.name}' on "
+                    f"{_short(variable.device)}"
+                )
+    return None
+
+
+def _is_on_gpu(variable: tf.Variable) -> bool:
+    return "/device:GPU:" in variable.device
+
+
+def _short(device: str) -> str:
+    return device.rsplit("/device:", 1)[-1] or "no device"
