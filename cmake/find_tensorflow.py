@@ -1,6 +1,7 @@
-"""Prints the version and the folder of each TensorFlow that the op library is to be built for, as one CMake list: of the
-folders that are given, or of the TensorFlow of this Python. Imports none, which takes seconds and starts threads. Any
-distribution will do that has the package: tensorflow, tensorflow-cpu, a build of one's own."""
+"""Prints the version and the folder of each TensorFlow that the op library is to be built for, as one CMake list.
+
+They are those in the folders given, or the one of this Python. Imports none, which takes seconds and starts threads.
+Any distribution will do that has the package: tensorflow, tensorflow-cpu, a build of one's own."""
 
 import importlib.metadata
 import importlib.util
