@@ -8,6 +8,7 @@
 TensorShape([100])
 """
 
+from fusemin import convergence
 from fusemin._build import __version__
 from fusemin.api.explanation import Explanation, explain
 from fusemin.api.fused_optimizer import fuse
@@ -25,6 +26,7 @@ __all__ = [
     "MinimizeTraceableQuantities",
     "Minimizer",
     "__version__",
+    "convergence",
     "explain",
     "fuse",
     "minimize",

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from fusemin import families, graphs
+from fusemin import _compat, families, graphs
 from fusemin.api.explanation import Explanation, explain
 from fusemin.arguments import (
     as_flag,
@@ -115,7 +115,7 @@ class Minimizer:
         return self._run(num_steps, seed)
 
     def run_once(self, num_steps, seed=None):
-        """As a call, of a minimizer that is called once: traces for this `num_steps` only, which is quicker."""
+        """Like `__call__`, for a minimizer that is called once: traces for this `num_steps` only, which is quicker."""
         return self._run(num_steps, seed, once=True)
 
     def _run(self, num_steps, seed, once=False):
@@ -145,7 +145,7 @@ class Minimizer:
     def _run_in_graph(self, num_steps, seed, compiles_loop):
         if compiles_loop:
             return self._compiled(num_steps, seed)
-        if isinstance(tf.compat.v1.get_default_graph(), tf.__internal__.FuncGraph):
+        if _compat.is_function_graph(tf.compat.v1.get_default_graph()):
             return self._program.inline_run(num_steps, seed)
 
         def minimize():
