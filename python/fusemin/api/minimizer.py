@@ -29,8 +29,6 @@ from fusemin.loop.variable_step import VariableStep
 from fusemin.loop.variables import as_variable_list
 from fusemin.update.replication import check_strategy
 
-_SALT = "minimize"
-
 
 class Minimizer:
     """Minimizes a loss as often as it is called, tracing `loss_fn` and the loop at the first call only.
@@ -126,7 +124,7 @@ class Minimizer:
         if program.compiles_loop and tf.is_tensor(num_steps):
             raise ValueError("`num_steps` must be known when the function is traced if `jit_compile` is True")
         if seed is not None:
-            seed = seeds.sanitize_seed(seed, _SALT)
+            seed = seeds.sanitize_seed(seed)
         if graphs.is_recorded():
             # The tape may outlive this minimizer. Its graphs are then for the garbage collector.
             self._release.detach()
