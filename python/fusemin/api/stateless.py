@@ -126,8 +126,11 @@ def minimize_stateless(
       num_steps: see `minimize`.
       optimizer: a pure optimizer, with `init(parameters)`, which returns a state, and `update(grads, state,
         parameters)`, which returns `(updates, state)`; the updates are added to the parameters.
-      convergence_criterion, batch_convergence_reduce_fn, return_full_length_trace, jit_compile: see `minimize`.
+      convergence_criterion: see `minimize`.
+      batch_convergence_reduce_fn: see `minimize`.
       trace_fn: function of a `MinimizeTraceableQuantities`.
+      return_full_length_trace: see `minimize`.
+      jit_compile: see `minimize`.
       seed: see `minimize`.
       name: name scope of the ops.
 
