@@ -24,6 +24,9 @@ def draw(figure, result: dict) -> None:
             axes.plot([1 / theirs.median, 1 / mine.median], [i, i], color="#BBBBBB", zorder=0)
             for row in (theirs, mine):
                 axes.scatter(1 / row.median, i, s=60, color=plots.color(row.rival))
+            eager = fastest(rows[question][case], group=f"{stock}, eager")
+            if eager is not None:
+                axes.scatter(1 / eager.median, i, s=60, facecolor="white", edgecolor=plots.color(eager.rival))
             times = f"{theirs.median / mine.median:.1f} times"
             place = {"textcoords": "offset points", "fontsize": 9, "va": "center"}
             axes.annotate(times, (max(1 / theirs.median, 1 / mine.median), i), (8, 0), **place)
@@ -35,7 +38,11 @@ def draw(figure, result: dict) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_yticks(range(len(shared)), shared)
     axes.set_ylim(len(shared) - 0.5, -0.5)
-    for name, rival, height in (("fusemin", "fusemin", 0.14), ("TFP", "tfp", 0.04)):
+    for name, rival, height in (
+        ("fusemin", "fusemin", 0.24),
+        ("TFP", "tfp", 0.14),
+        ("hollow: TFP, eager", "tfp", 0.04),
+    ):
         axes.annotate(name, (0.98, height), xycoords="axes fraction", ha="right", color=plots.color(rival), fontsize=11)
 
 
