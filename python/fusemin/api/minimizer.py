@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from fusemin import families, graphs
+from fusemin import _compat, families, graphs
 from fusemin.api.explanation import Explanation, explain
 from fusemin.arguments import (
     as_flag,
@@ -28,8 +28,6 @@ from fusemin.loop.traceable import normalize_trace_fn, trace_loss
 from fusemin.loop.variable_step import VariableStep
 from fusemin.loop.variables import as_variable_list
 from fusemin.update.replication import check_strategy
-
-_SALT = "minimize"
 
 
 class Minimizer:
@@ -115,7 +113,7 @@ class Minimizer:
         return self._run(num_steps, seed)
 
     def run_once(self, num_steps, seed=None):
-        """As a call, of a minimizer that is called once: traces for this `num_steps` only, which is quicker."""
+        """Like `__call__`, for a minimizer that is called once: traces for this `num_steps` only, which is quicker."""
         return self._run(num_steps, seed, once=True)
 
     def _run(self, num_steps, seed, once=False):
@@ -126,7 +124,7 @@ class Minimizer:
         if program.compiles_loop and tf.is_tensor(num_steps):
             raise ValueError("`num_steps` must be known when the function is traced if `jit_compile` is True")
         if seed is not None:
-            seed = seeds.sanitize_seed(seed, _SALT)
+            seed = seeds.sanitize_seed(seed)
         if graphs.is_recorded():
             # The tape may outlive this minimizer. Its graphs are then for the garbage collector.
             self._release.detach()
@@ -145,7 +143,7 @@ class Minimizer:
     def _run_in_graph(self, num_steps, seed, compiles_loop):
         if compiles_loop:
             return self._compiled(num_steps, seed)
-        if isinstance(tf.compat.v1.get_default_graph(), tf.__internal__.FuncGraph):
+        if _compat.is_function_graph(tf.compat.v1.get_default_graph()):
             return self._program.inline_run(num_steps, seed)
 
         def minimize():

@@ -27,8 +27,6 @@ from fusemin.loop.step_protocol import StepResult
 from fusemin.loop.traceable import explained_trace_fn, trace_loss
 from fusemin.loop.tracing_errors import explained_tracing
 
-_SALT = "minimize"
-
 
 class StatelessStep:
     """The step of `minimize_stateless`: the loop carries parameters and optimizer state.
@@ -128,8 +126,11 @@ def minimize_stateless(
       num_steps: see `minimize`.
       optimizer: a pure optimizer, with `init(parameters)`, which returns a state, and `update(grads, state,
         parameters)`, which returns `(updates, state)`; the updates are added to the parameters.
-      convergence_criterion, batch_convergence_reduce_fn, return_full_length_trace, jit_compile: see `minimize`.
+      convergence_criterion: see `minimize`.
+      batch_convergence_reduce_fn: see `minimize`.
       trace_fn: function of a `MinimizeTraceableQuantities`.
+      return_full_length_trace: see `minimize`.
+      jit_compile: see `minimize`.
       seed: see `minimize`.
       name: name scope of the ops.
 
@@ -173,7 +174,7 @@ def minimize_stateless(
     check_convergence_criterion(convergence_criterion)
     check_callable(batch_convergence_reduce_fn, "batch_convergence_reduce_fn")
     num_steps = check_num_steps(num_steps)
-    seed = None if seed is None else seeds.sanitize_seed(seed, _SALT)
+    seed = None if seed is None else seeds.sanitize_seed(seed)
     name = as_scope_name(name)
     options = Options(
         criterion_or_none(convergence_criterion, batch_convergence_reduce_fn),
