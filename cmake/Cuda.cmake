@@ -86,4 +86,5 @@ set_source_files_properties(${CUDA_BINARY}/images.cc PROPERTIES OBJECT_DEPENDS "
 # Apart, and without a compiler cache: it would not see that a file that is embedded has changed.
 add_library(fusemin_cuda_images OBJECT ${CUDA_BINARY}/images.cc)
 set_target_properties(fusemin_cuda_images PROPERTIES CXX_COMPILER_LAUNCHER "")
+target_include_directories(fusemin_cuda_images PRIVATE ${KERNELS_SOURCE})
 target_link_libraries(fusemin_cuda PRIVATE fusemin_cuda_images)

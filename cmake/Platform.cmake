@@ -1,6 +1,9 @@
-# What differs between operating systems in the build. In the sources it is csrc/numeric/platform.h. Linux is built and
+# What differs between operating systems in the build. In the sources it is csrc/compat/platform.h. Linux is built and
 # tested; the branch of macOS has never run.
 if(APPLE)
+  if(FUSEMIN_CUDA)
+    message(FATAL_ERROR "there is no CUDA on macOS: build with FUSEMIN_CUDA=OFF")
+  endif()
   set(platform_origin "@loader_path")
   set(tensorflow_framework_library libtensorflow_framework.2.dylib)
   set(tensorflow_cc_library libtensorflow_cc.2.dylib)

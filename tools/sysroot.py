@@ -61,8 +61,8 @@ def make_sysroot(folder: pathlib.Path) -> None:
     done.touch()
 
 
-def flags(folder: pathlib.Path) -> dict[str, str]:
-    """The environment variables with which CMake's first run compiles and links against a sysroot.
+def cmake_flags(folder: pathlib.Path) -> dict[str, str]:
+    """The variables with which CMake compiles and links against a sysroot.
 
     The compiler stays that of this machine, and so does its own folder of libraries, which it searches first: so each
     folder of the sysroot is named.
@@ -71,5 +71,9 @@ def flags(folder: pathlib.Path) -> dict[str, str]:
     headers = (folder / f"usr/include/c++/{GCC}", folder / f"usr/include/{triple}/c++/{GCC}")
     libraries = (folder / f"usr/lib/gcc/{triple}/{GCC}", folder / f"usr/lib/{triple}", folder / f"lib/{triple}")
     compiled = [f"--sysroot={folder}", "-nostdinc++", *(f"-isystem {header}" for header in headers)]
-    linked = [f"--sysroot={folder}", f"-B{libraries[1]}", *(f"-L{library}" for library in libraries)]
-    return {"CXXFLAGS": " ".join(compiled), "LDFLAGS": " ".join(linked) + " -Wl,--no-undefined"}
+    linked = " ".join([f"--sysroot={folder}", f"-B{libraries[1]}", *(f"-L{library}" for library in libraries)])
+    return {
+        "CMAKE_CXX_FLAGS": " ".join(compiled),
+        "CMAKE_SHARED_LINKER_FLAGS": linked,
+        "CMAKE_MODULE_LINKER_FLAGS": linked,
+    }

@@ -73,8 +73,9 @@ def main():
         "cmake.define.FUSEMIN_CUDA_ARCHITECTURES": "all",
         # One Python compiles the CUDA kernels, so that they are compiled once for all wheels.
         "cmake.define.FUSEMIN_TOOLS_PYTHON": tools,
+        **{f"cmake.define.{name}": value for name, value in sysroot.cmake_flags(work / "sysroot").items()},
     }
-    variables = {**os.environ, **sysroot.flags(work / "sysroot"), "PATH": f"{tools.parent}:{os.environ['PATH']}"}
+    variables = {**os.environ, "PATH": f"{tools.parent}:{os.environ['PATH']}"}
     for python in arguments.python:
         name = run(python, "-c", "import sys; print('cp%d%d' % sys.version_info[:2])").strip()
         print(f"building for {name}", flush=True)
