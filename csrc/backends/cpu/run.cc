@@ -27,7 +27,7 @@ int64_t GradientSize(const Segment& segment) {
 
 // Of what a rule itself moves: the gradient is read, the parameter and the slots are read and written.
 int64_t BytesPerElement(const Rule& rule, DType dtype) {
-  return (3 + 2 * rule.num_slots) * kDTypeSize[static_cast<int>(dtype)];
+  return int64_t{3 + 2 * rule.num_slots} * kDTypeSize[static_cast<int>(dtype)];
 }
 
 bool HasRows(const Segment& segment) { return segment.param_row != nullptr || segment.gradient_row != nullptr; }
@@ -327,7 +327,7 @@ class Run {
     const double limit = step_.options.clip_value;
     if (SeesSlices(seen)) {
       const int64_t row = FirstRow(*seen.slices, begin);
-      if (step_.sparse.separate_duplicates && HasDuplicates(*seen.slices, begin, end, row)) {
+      if (step_.sparse.separate_duplicates && HasDuplicates(*seen.slices, end, row)) {
         return ApplyRuleSeparately(seen, scale, begin, end, row, sums);
       }
       Gather(*seen.slices, begin, end, row, scale, limit, scratch);
@@ -346,7 +346,7 @@ class Run {
     }
   }
 
-  static bool HasDuplicates(const Slices& slices, int64_t begin, int64_t end, int64_t row) {
+  static bool HasDuplicates(const Slices& slices, int64_t end, int64_t row) {
     for (; row < static_cast<int64_t>(slices.rows.size()) && slices.rows[row] * slices.row_size < end; ++row) {
       if (slices.first[row + 1] - slices.first[row] > 1) return true;
     }

@@ -131,7 +131,7 @@ void RunOnWorkers(int n, const std::function<void(int)>& task) {
   std::vector<std::unique_ptr<Worker>>& threads = all->workers;
   try {
     while (static_cast<int>(threads.size()) < n - 1) threads.push_back(std::make_unique<Worker>());
-  } catch (const std::system_error&) {
+  } catch (const std::system_error&) {  // NOLINT(bugprone-empty-catch)
     // The process may have no more threads. The caller does their work.
   }
   const int num_given = std::min(n - 1, static_cast<int>(threads.size()));
