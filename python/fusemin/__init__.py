@@ -9,6 +9,7 @@ TensorShape([100])
 """
 
 import importlib
+from types import ModuleType
 
 from fusemin import convergence
 from fusemin._build import __version__
@@ -44,7 +45,7 @@ __all__ = [
 _WITH_TFP = ("sts", "vi")
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> ModuleType:
     if name in _WITH_TFP:
         return importlib.import_module(f"fusemin.{name}")
     raise AttributeError(f"module 'fusemin' has no attribute {name!r}")

@@ -4,7 +4,7 @@ import dataclasses
 import html
 import io
 import shutil
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 from rich.console import Console
@@ -15,6 +15,7 @@ from fusemin.api.fused_optimizer import is_fused
 from fusemin.arguments import check_optimizer
 from fusemin.families import inner_optimizers
 from fusemin.loop.variables import as_variable_list, check_variables, unwrap_variable
+from fusemin.types import Optimizer
 from fusemin.update.plan import Stock, plan
 
 
@@ -112,7 +113,7 @@ class Explanation:
 _COLUMNS = ("variables", "dtype", "device", "update")
 
 
-def explain(optimizer, variables) -> Explanation:
+def explain(optimizer: Optimizer, variables: Any) -> Explanation:
     """Says what `minimize`, or an optimizer from `fuse`, would update these variables with: the fused op, or the
     optimizer's own `apply_gradients`.
 
@@ -146,7 +147,9 @@ def explain(optimizer, variables) -> Explanation:
     for inner in inner_optimizers(optimizer) if reason else ():
         if is_fused(inner):
             of_inner = plan(inner, variables)
-            reason += f"; its inner {type(inner).__name__}: " + (of_inner.reason or f"fused, rule '{of_inner.rule}'")
+            reason = f"{reason}; its inner {type(inner).__name__}: " + (
+                of_inner.reason or f"fused, rule '{of_inner.rule}'"
+            )
     groups: dict[tuple[tf.DType, str], list[tf.Variable]] = {}
     for variable in unwrapped:
         groups.setdefault((variable.dtype, variable.device), []).append(variable)

@@ -1,6 +1,8 @@
 """`minimize_stateless`, the drop-in for `tfp.math.minimize_stateless`."""
 
 import contextlib
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -26,6 +28,7 @@ from fusemin.loop.segment import run_loop
 from fusemin.loop.step_protocol import StepResult
 from fusemin.loop.traceable import explained_trace_fn, trace_loss
 from fusemin.loop.tracing_errors import explained_tracing
+from fusemin.types import ConvergenceCriterion, Loss, NumSteps, PureOptimizer, Seed, Trace
 
 
 class StatelessStep:
@@ -101,20 +104,20 @@ def _as_parameters(init):
     return tf.nest.map_structure(convert, init)
 
 
-@tf.autograph.experimental.do_not_convert
+@graphs.without_autograph
 def minimize_stateless(
-    loss_fn,
-    init,
-    num_steps,
-    optimizer,
-    convergence_criterion=None,
-    batch_convergence_reduce_fn=tf.reduce_all,
-    trace_fn=trace_loss,
-    return_full_length_trace=True,
-    jit_compile=False,
-    seed=None,
-    name="minimize_stateless",
-):
+    loss_fn: Loss,
+    init: Any,
+    num_steps: NumSteps,
+    optimizer: PureOptimizer,
+    convergence_criterion: ConvergenceCriterion | None = None,
+    batch_convergence_reduce_fn: Callable[[Any], Any] = tf.reduce_all,
+    trace_fn: Callable[..., Any] = trace_loss,
+    return_full_length_trace: bool = True,
+    jit_compile: bool | str | None = False,
+    seed: Seed | None = None,
+    name: str = "minimize_stateless",
+) -> tuple[Any, Trace]:
     """Minimizes a loss that is a pure function of its parameters. Drop-in for `tfp.math.minimize_stateless`.
 
     Args:

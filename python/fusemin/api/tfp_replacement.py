@@ -5,6 +5,8 @@ import contextvars
 import functools
 import importlib
 import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, cast
 
 from fusemin.api.minimization import minimize
 from fusemin.api.stateless import minimize_stateless
@@ -15,15 +17,17 @@ _TESTED = "0.25"
 _PLACES = ("tensorflow_probability.python.vi.optimization", "tensorflow_probability.python.math")
 _OURS = {"minimize": minimize, "minimize_stateless": minimize_stateless}
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
 _is_replacing = contextvars.ContextVar("fusemin.replacing_tfp", default=False)
 _lock = threading.Lock()
 # How many contexts are open, and what stood in TFP's modules before the first of them. Guarded by the lock.
 _num_open = 0
-_stock = []
+_stock: list[tuple[Any, str, Any]] = []
 
 
 @contextlib.contextmanager
-def replacing_tfp():
+def replacing_tfp() -> Iterator[None]:
     """Within it TensorFlow Probability itself calls `fusemin.minimize` and `fusemin.minimize_stateless`.
 
     That is all that fits a model there: `tfp.vi.fit_surrogate_posterior`, `tfp.vi.fit_surrogate_posterior_stateless`,
@@ -61,7 +65,7 @@ def replacing_tfp():
                 _restore()
 
 
-def with_fusemin(theirs):
+def with_fusemin(theirs: _Function) -> _Function:
     """A function of TensorFlow Probability that takes its steps by fusemin: same signature, same results."""
 
     @functools.wraps(theirs)
@@ -69,7 +73,7 @@ def with_fusemin(theirs):
         with replacing_tfp():
             return theirs(*args, **kwargs)
 
-    return fit
+    return cast(_Function, fit)
 
 
 def _import_places():
