@@ -3,11 +3,14 @@
 import pathlib
 import re
 
+import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 
 import fusemin
 from fusemin.families.support_table import support_table
 
+matplotlib.use("agg")
 ROOT = pathlib.Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 
@@ -27,6 +30,15 @@ def test_examples_run(page, tmp_path, monkeypatch):
     for indent, example in examples(page):
         source = re.sub(f"^{indent}", "", example, flags=re.MULTILINE)
         exec(compile(source, str(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize("notebook", sorted(DOCS.glob("notebooks/*.py")), ids=lambda path: path.stem)
+def test_notebooks_run(notebook, monkeypatch):
+    """They compare the fit with that of TensorFlow Probability themselves."""
+    monkeypatch.setattr(plt, "show", lambda: None)
+    exec(compile(notebook.read_text(encoding="utf-8"), str(notebook), "exec"), {"__name__": "notebook"})
+    assert len(plt.get_fignums()) == 1
+    plt.close("all")
 
 
 def test_how_to_pages_have_examples():
