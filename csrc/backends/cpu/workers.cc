@@ -73,8 +73,8 @@ class Worker {
       if (state_.load() != State::kGiven) Sleep();
       State given = State::kGiven;
       if (!state_.compare_exchange_strong(given, State::kRunning)) continue;
-      // The kernel likes to wake a thread on the processor of whoever woke it, and may leave both there for seconds while
-      // another one is idle: a step on two threads then takes longer than on one.
+      // The kernel likes to wake a thread on the processor of whoever woke it, and may leave both there for seconds
+      // while another one is idle: a step on two threads then takes longer than on one.
       if (compat::CurrentProcessor() == giver_processor_) allowed_.Leave(giver_processor_);
       std::fesetenv(&environment_);
       (*task_)(index_);
