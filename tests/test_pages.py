@@ -55,4 +55,5 @@ def test_every_public_name_is_in_the_reference():
 
 
 def test_the_table_is_that_of_the_registry():
-    assert support_table() in (DOCS / "reference/fused.md").read_text(encoding="utf-8")
+    page = (DOCS / "reference/fused.md").read_text(encoding="utf-8")
+    assert support_table() in page, "run `python -m fusemin.families.support_table` and paste what it prints"
