@@ -1,4 +1,4 @@
-"""What surrounds a rule, on the GPU's op kernels with the interpreting driver, bit for bit as on the CPU: the same
+"""Options, on the GPU's op kernels with the interpreting driver, bit for bit as on the CPU: the same
 optimizer steps with both ops, on the same gradients."""
 
 import keras
@@ -144,4 +144,4 @@ def test_traces_of_minimize(interpreted, dtype):
     want = losses()
     driver = interpreted()
     assert_same(losses(), want)
-    assert {launch.kernel for launch in driver.launches} == {f"adam_0_{dtype}_around", "fill_rows"}
+    assert {launch.kernel for launch in driver.launches} == {f"adam_0_{dtype}_options", "fill_rows"}
