@@ -1,17 +1,8 @@
-# csrc/backends/xla: the ops inside XLA, in the library of the ops. The rules as HLO are one file, with a line for each header.
-set(RULE_INCLUDES "")
-set(RULE_LOOKUPS "")
-foreach(header ${rule_headers})
-  get_filename_component(RULE ${header} NAME_WE)
-  string(APPEND RULE_INCLUDES "#include \"rules/${RULE}.h\"\n")
-  string(APPEND RULE_LOOKUPS
-    "  if (const PrepareRule found = FindIn(rules::${RULE}::Rules(), name)) return found;\n")
-endforeach()
-configure_file(csrc/backends/xla/hlo_rules.cc.in ${CMAKE_CURRENT_BINARY_DIR}/xla/hlo_rules.cc @ONLY)
+# csrc/backends/xla: the ops inside XLA, in the library of the ops.
 add_library(fusemin_xla OBJECT
-  ${CMAKE_CURRENT_BINARY_DIR}/xla/hlo_rules.cc
   csrc/backends/xla/element_reads.cc
   csrc/backends/xla/fused_step_op.cc
+  csrc/backends/xla/hlo_rules.cc
   csrc/backends/xla/hlo_step.cc
   csrc/backends/xla/kernel_call.cc
   csrc/backends/xla/loop_body.cc
@@ -22,7 +13,7 @@ add_library(fusemin_xla OBJECT
 # One translation unit: most of the time goes into XLA's headers. The code builds HLO, once for each program.
 set_target_properties(fusemin_xla PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 0)
 target_compile_options(fusemin_xla PRIVATE -O1)
-target_include_directories(fusemin_xla PRIVATE ${KERNELS_SOURCE})
+target_include_directories(fusemin_xla PRIVATE ${KERNELS_SOURCE} ${KERNELS_BINARY})
 # Headers that the wheel has, but not where the others look for them.
 target_include_directories(fusemin_xla SYSTEM PRIVATE
   ${TensorFlow_DIR}/include/external/highwayhash
