@@ -23,6 +23,7 @@ COPIES = (
     "cuMemcpyDtoDAsync",
     "cuMemcpy",
     "cuMemcpyAsync",
+    "cuMemcpyPeerAsync",
 )
 # What waits for the device, or has another stream or TensorFlow's thread of events wait for it.
 SYNCHRONISATIONS = (

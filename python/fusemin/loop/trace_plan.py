@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from fusemin import _build, _compat
+from fusemin.loop.placement import host_scope, is_of_host
 from fusemin.update.fused_step import TraceSource
 from fusemin.update.stock_ops import is_stock
 
@@ -121,7 +122,8 @@ def allocate(spec: tf.TensorSpec, num_steps, zero: bool) -> tf.Tensor:
     )
     if zero:
         return tf.zeros(shape, spec.dtype)
-    return tf.raw_ops.Empty(shape=shape, dtype=spec.dtype, init=False)
+    with host_scope(spec.dtype):
+        return tf.raw_ops.Empty(shape=shape, dtype=spec.dtype, init=False)
 
 
 def trace_shape(buffer: tf.Tensor, spec: tf.TensorSpec) -> tf.TensorShape:
@@ -151,6 +153,22 @@ def write_rows(buffers, values, row, count=1, row_offset=0) -> list[tf.Tensor]:
             _scatter_rows(b, tf.convert_to_tensor(v), row + row_offset, count)
             for b, v in zip(buffers, values, strict=True)
         ]
-    return _build.OPS.fusemin_trace_rows(
-        row, count, values, buffers, [f"leaf {i}" for i in range(len(buffers))], row_offset=row_offset
-    )
+    written = list(buffers)
+    names = [f"leaf {i}" for i in range(len(buffers))]
+    # An op is of one device.
+    for of_host in (False, True):
+        group = [i for i, buffer in enumerate(buffers) if is_of_host(buffer.dtype) == of_host]
+        if not group:
+            continue
+        with host_scope(buffers[group[0]].dtype):
+            new = _build.OPS.fusemin_trace_rows(
+                row,
+                count,
+                [values[i] for i in group],
+                [buffers[i] for i in group],
+                [names[i] for i in group],
+                row_offset=row_offset,
+            )
+        for i, buffer in zip(group, new, strict=True):
+            written[i] = buffer
+    return written

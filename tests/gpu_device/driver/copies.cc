@@ -170,6 +170,11 @@ CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t size, CUstream) 
   return Copy(Side::kEither, to, Side::kEither, from, size);
 }
 
+CUresult cuMemcpyPeerAsync(CUdeviceptr to, CUcontext, CUdeviceptr from, CUcontext, size_t size, CUstream) {
+  CALL(size);
+  return Copy(Side::kDevice, to, Side::kDevice, from, size);
+}
+
 CUresult cuMemsetD8(CUdeviceptr to, unsigned char word, size_t count) {
   CALL(count);
   return Fill(to, word, count);
