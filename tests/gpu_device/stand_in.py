@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -167,6 +169,8 @@ class Kernels(InterpretingDriver):
                 text = ptx_of(fat_binary)
                 if text is None:  # TensorFlow's.
                     return 0
+                if int(re.search(rb"\.target sm_(\d+)", text)[1]) > int(os.environ["STAND_IN_CAPABILITY"]):
+                    return 209  # CUDA_ERROR_NO_BINARY_FOR_GPU
                 self.run(text, kernel.decode(), tuple(grid[:3]), tuple(block[:3]), shared, parameters)
             except BaseException as error:  # It cannot pass through C.
                 self.error = error

@@ -40,12 +40,14 @@ def host_scope(dtype: tf.DType):
     return tf.device("CPU:0") if is_of_host(dtype) else contextlib.nullcontext()
 
 
-def is_on_gpu(variables) -> bool:
-    """Whether one of these variables is on a GPU."""
-    return any("/device:GPU:" in v.device for v in map(find_variable, variables) if v is not None)
+def gpus_of(variables) -> list[str]:
+    """The full names of the GPUs that variables are on."""
+    devices = dict.fromkeys(v.device for v in map(find_variable, variables) if v is not None)
+    return [device for device in devices if "/device:GPU:" in device]
 
 
-def is_gpu_here() -> bool:
-    """Whether what is traced here and not placed runs on a GPU."""
+def gpus_here() -> list[str]:
+    """The full name of the GPU on which TensorFlow runs what is traced here and not placed, in a list, if it is one."""
     scope = _compat.device_scope()
-    return "GPU:" in scope if scope else bool(tf.config.list_logical_devices("GPU"))
+    names = [scope] if scope else [d.name for d in tf.config.list_logical_devices("GPU")][:1]
+    return [name for name in names if "GPU:" in name]

@@ -9,7 +9,6 @@ import tensorflow as tf
 from fusemin import _build, _compat
 from fusemin.loop.placement import host_scope, is_of_host
 from fusemin.update.fused_step import TraceSource
-from fusemin.update.stock_ops import is_stock
 
 
 def convert_leaf(leaf) -> tf.Tensor:
@@ -135,7 +134,7 @@ def trace_shape(buffer: tf.Tensor, spec: tf.TensorSpec) -> tf.TensorShape:
 
 
 def _scatter_rows(buffer: tf.Tensor, value: tf.Tensor, row, count) -> tf.Tensor:
-    """What TraceRows does, in ops of TensorFlow."""
+    """One buffer of `scatter_rows`."""
     row_shape = tf.shape(value)
     if not buffer.shape[1:].is_fully_defined() or not buffer.shape[1:].is_compatible_with(value.shape):
         shape = tf.concat([tf.shape(buffer)[:1], row_shape], 0)
@@ -144,15 +143,17 @@ def _scatter_rows(buffer: tf.Tensor, value: tf.Tensor, row, count) -> tf.Tensor:
     return tf.tensor_scatter_nd_update(buffer, (row + tf.range(count))[:, tf.newaxis], rows)
 
 
+def scatter_rows(buffers, values, row, count=1, row_offset=0) -> list[tf.Tensor]:
+    """`write_rows` in ops of TensorFlow."""
+    return [
+        _scatter_rows(b, tf.convert_to_tensor(v), row + row_offset, count) for b, v in zip(buffers, values, strict=True)
+    ]
+
+
 def write_rows(buffers, values, row, count=1, row_offset=0) -> list[tf.Tensor]:
     """Writes `values` into the rows [row + row_offset, row + row_offset + count) of the buffers, in place."""
     if not buffers:
         return []
-    if is_stock():
-        return [
-            _scatter_rows(b, tf.convert_to_tensor(v), row + row_offset, count)
-            for b, v in zip(buffers, values, strict=True)
-        ]
     written = list(buffers)
     names = [f"leaf {i}" for i in range(len(buffers))]
     # An op is of one device.

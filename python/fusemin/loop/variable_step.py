@@ -34,7 +34,7 @@ class VariableStep:
       gradients, parameters: lists of TensorSpecs.
       update: the bound optimizer if the op does the update, else None.
       effects: whether `loss_fn` does more than return a loss.
-      is_on_gpu: see `fusemin.loop.step_protocol`.
+      gpus: see `fusemin.loop.step_protocol`.
 
     Raises:
       TypeError, ValueError: see `fusemin.arguments`.
@@ -54,7 +54,7 @@ class VariableStep:
         self._num_loss_ops = 1 if compile_loss else len(self._differentiate.graph.get_operations())
         self.effects = graphs.has_effects(self._differentiate.graph.get_operations())
         self.variables = list(variables)
-        self.is_on_gpu = placement.is_on_gpu(self.variables)
+        self.gpus = placement.gpus_of(self.variables)
         loss, gradients = self._differentiate.structured_outputs
         self.loss = tf.TensorSpec(loss.shape, loss.dtype)
         self.parameters = [tf.TensorSpec(v.shape, v.dtype) for v in self._unwrapped()]

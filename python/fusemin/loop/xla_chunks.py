@@ -31,7 +31,7 @@ def rows_of_chunk(step, plan: TracePlan, num_rows: int) -> int | None:
       num_rows: how many rows it has.
     """
     largest = max(map(_bytes, [*plan.source_specs, *plan.derived_specs]), default=0)
-    if largest == 0 or step.num_ops() < MIN_OPS_OF_CHUNKED_STEP or step.is_on_gpu:
+    if largest == 0 or step.num_ops() < MIN_OPS_OF_CHUNKED_STEP or step.gpus:
         return None
     if any(_bytes(spec) > MAX_BYTES_OF_SEQUENTIAL_BUFFER for spec in tf.nest.flatten(step.parameters)):
         return None

@@ -1,5 +1,6 @@
-// Kernels of the stand-in driver: what is launched is counted by name, and given to the test if it comes of a fat binary,
-// as fusemin's do and some of TensorFlow's. XLA's come of cubins or PTX, the rest of TensorFlow's through the runtime.
+// Kernels of the stand-in driver: what is launched is counted by name, and given to the test if it comes of a fat
+// binary, as fusemin's do and some of TensorFlow's. XLA's come of cubins or PTX, the rest of TensorFlow's through the
+// runtime.
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -68,7 +69,9 @@ CUresult cuModuleGetGlobal(CUdeviceptr* address, size_t* size, CUmodule, const c
 
 CUresult cuFuncGetAttribute(int* value, CUfunction_attribute attribute, CUfunction) {
   CALL(0);
-  *value = attribute == CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK ? 1024 : attribute == CU_FUNC_ATTRIBUTE_NUM_REGS ? 32 : 0;
+  *value = attribute == CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK ? 1024
+           : attribute == CU_FUNC_ATTRIBUTE_NUM_REGS            ? 32
+                                                                : 0;
   return CUDA_SUCCESS;
 }
 

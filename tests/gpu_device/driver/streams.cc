@@ -1,5 +1,5 @@
-// Streams and events of the stand-in driver. Everything is done at once, in the thread that asks for it, so a stream has
-// nothing to wait for: what a missing synchronisation would break does not show here, only that there is one.
+// Streams and events of the stand-in driver. Everything is done at once, in the thread that asks for it, so a stream
+// has nothing to wait for: what a missing synchronisation would break does not show here, only that there is one.
 #include <chrono>
 
 #include "driver.h"

@@ -190,8 +190,11 @@ class InterpretingDriver:
         given = [ctypes.string_at(parameters[i], p.size) for i, p in enumerate(kernel.parameters)]
         self.launches.append(Launch(name, grid[0], block[0], given[0]))
         if self.interprets:
-            memory = self.memory if self.memory is not None else self._memory_of(
-                launch_parameters.parse(name, given[0]).regions())
+            memory = (
+                self.memory
+                if self.memory is not None
+                else self._memory_of(launch_parameters.parse(name, given[0]).regions())
+            )
             ptx.launch(kernel, grid, block, given, memory, shared, counts=self.counts)
 
     def _memory_of(self, regions) -> ptx.Memory:
