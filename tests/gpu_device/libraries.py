@@ -17,10 +17,20 @@ SOURCE = pathlib.Path(__file__).with_name("driver")
 ROOT = pathlib.Path(__file__).parents[2]
 _DRIVER = ["calls.cc", "copies.cc", "devices.cc", "graphs.cc", "memory.cc", "modules.cc", "streams.cc"]
 # What TensorFlow opens beside driver and runtime. NVRTC and the linker are not XLA's: it has ptxas.
-_OTHERS = (
-    "libcublas.so.12 libcublasLt.so.12 libcudnn.so.9 libcufft.so.11 libcupti.so.12 libcurand.so.10 libcusolver.so.11 "
-    "libcusparse.so.12 libnccl.so.2 libnvidia-ml.so.1 libnvJitLink.so.12 libnvrtc.so.12"
-).split()
+_OTHERS = [
+    "libcublas.so.12",
+    "libcublasLt.so.12",
+    "libcudnn.so.9",
+    "libcufft.so.11",
+    "libcupti.so.12",
+    "libcurand.so.10",
+    "libcusolver.so.11",
+    "libcusparse.so.12",
+    "libnccl.so.2",
+    "libnvidia-ml.so.1",
+    "libnvJitLink.so.12",
+    "libnvrtc.so.12",
+]
 
 
 def _tensorflow_folder() -> pathlib.Path:

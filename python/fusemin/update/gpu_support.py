@@ -1,5 +1,5 @@
-"""Whether the CUDA kernels run on a GPU. TensorFlow is asked what it is, and then it is tried: a driver may be too old for
-the kernels, or its device may have no memory left for them."""
+"""Whether the CUDA kernels run on a GPU. TensorFlow is asked what it is, and then it is tried: a driver may be too old
+for the kernels, or its device may have no memory left for them."""
 
 import functools
 import re
@@ -21,7 +21,7 @@ def is_on_gpu(variable: tf.Variable) -> bool:
 
 @functools.cache
 def find_capability_reason(device: str) -> str | None:
-    """Why no kernel runs on a device, by its full name: it is too old. None if it is not, or TensorFlow does not say."""
+    """Why no kernel runs on a device, by its full name: it is too old. None if it is not, or nobody says."""
     physical = _physical_device(device)
     details = {} if physical is None else tf.config.experimental.get_device_details(physical)
     capability = details.get("compute_capability", OLDEST_CAPABILITY)
