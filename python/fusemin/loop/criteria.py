@@ -6,13 +6,16 @@ these dimensions is judged member by member; one that does not belongs to all me
 """
 
 import collections
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
 from fusemin.arguments import check_convergence_criterion
+from fusemin.types import ConvergenceCriterion
 
-_SettledState = collections.namedtuple("ParametersSettledState", ["previous_parameters"])
-_PlateauState = collections.namedtuple("LossPlateauState", ["best_loss", "num_steps_since"])
+ParametersSettledState = collections.namedtuple("ParametersSettledState", ["previous_parameters"])
+LossPlateauState = collections.namedtuple("LossPlateauState", ["best_loss", "num_steps_since"])
 
 
 def _check_threshold(name: str, value) -> None:
@@ -43,7 +46,7 @@ class GradientNorm:
     34
     """
 
-    def __init__(self, atol, ord=2, min_num_steps=0, name="GradientNorm"):
+    def __init__(self, atol: Any, ord: float = 2, min_num_steps: int = 0, name: str = "GradientNorm") -> None:
         _check_threshold("atol", atol)
         if ord not in (2, float("inf")):
             raise ValueError(f'`ord` must be 2 or float("inf"), it is {ord!r}')
@@ -52,12 +55,12 @@ class GradientNorm:
         self.min_num_steps = min_num_steps
         self.name = name
 
-    def bootstrap(self, loss, grads, parameters):
+    def bootstrap(self, loss: Any, grads: Any, parameters: Any) -> Any:
         """The state at step 0: none."""
         del loss, grads, parameters
         return ()
 
-    def one_step(self, step, loss, grads, parameters, auxiliary_state):
+    def one_step(self, step: Any, loss: Any, grads: Any, parameters: Any, auxiliary_state: Any) -> tuple[Any, Any]:
         """`(has_converged, state)` at a step from 1 on."""
         del parameters
         with tf.name_scope(self.name):
@@ -91,7 +94,9 @@ class ParametersSettled:
     35
     """
 
-    def __init__(self, rtol=0.0, atol=0.0, min_num_steps=1, name="ParametersSettled"):
+    def __init__(
+        self, rtol: Any = 0.0, atol: Any = 0.0, min_num_steps: int = 1, name: str = "ParametersSettled"
+    ) -> None:
         _check_threshold("rtol", rtol)
         _check_threshold("atol", atol)
         if all(isinstance(tolerance, int | float) and tolerance == 0 for tolerance in (rtol, atol)):
@@ -101,12 +106,12 @@ class ParametersSettled:
         self.min_num_steps = min_num_steps
         self.name = name
 
-    def bootstrap(self, loss, grads, parameters):
+    def bootstrap(self, loss: Any, grads: Any, parameters: Any) -> Any:
         """The state at step 0."""
         del loss, grads
-        return _SettledState([tf.convert_to_tensor(p) for p in tf.nest.flatten(parameters)])
+        return ParametersSettledState([tf.convert_to_tensor(p) for p in tf.nest.flatten(parameters)])
 
-    def one_step(self, step, loss, grads, parameters, auxiliary_state):
+    def one_step(self, step: Any, loss: Any, grads: Any, parameters: Any, auxiliary_state: Any) -> tuple[Any, Any]:
         """`(has_converged, state)` at a step from 1 on."""
         del grads
         with tf.name_scope(self.name):
@@ -116,7 +121,7 @@ class ParametersSettled:
             moved = _norm([new - old for new, old in zip(parameters, previous, strict=True)], loss)
             size = _norm(previous, loss)
             threshold = tf.cast(self.atol, size.dtype) + tf.cast(self.rtol, size.dtype) * size
-            return (moved <= threshold) & (step >= self.min_num_steps), _SettledState(parameters)
+            return (moved <= threshold) & (step >= self.min_num_steps), ParametersSettledState(parameters)
 
 
 class LossPlateau:
@@ -141,7 +146,7 @@ class LossPlateau:
     14
     """
 
-    def __init__(self, patience, min_delta=0.0, min_num_steps=0, name="LossPlateau"):
+    def __init__(self, patience: Any, min_delta: Any = 0.0, min_num_steps: int = 0, name: str = "LossPlateau") -> None:
         if isinstance(patience, bool) or (isinstance(patience, int | float) and not patience >= 1):
             raise ValueError(f"`patience` must be a count of steps, from 1 on, it is {patience!r}")
         _check_threshold("min_delta", min_delta)
@@ -150,13 +155,13 @@ class LossPlateau:
         self.min_num_steps = min_num_steps
         self.name = name
 
-    def bootstrap(self, loss, grads, parameters):
+    def bootstrap(self, loss: Any, grads: Any, parameters: Any) -> Any:
         """The state at step 0."""
         del grads, parameters
         loss = tf.convert_to_tensor(loss)
-        return _PlateauState(loss, tf.zeros(tf.shape(loss), tf.int32))
+        return LossPlateauState(loss, tf.zeros(tf.shape(loss), tf.int32))
 
-    def one_step(self, step, loss, grads, parameters, auxiliary_state):
+    def one_step(self, step: Any, loss: Any, grads: Any, parameters: Any, auxiliary_state: Any) -> tuple[Any, Any]:
         """`(has_converged, state)` at a step from 1 on."""
         del grads, parameters
         with tf.name_scope(self.name):
@@ -168,13 +173,15 @@ class LossPlateau:
             )
             since = tf.where(improves, 0, since + 1)
             has_converged = (since >= self.patience) & (step >= self.min_num_steps)
-            return has_converged, _PlateauState(tf.where(improves, loss, best), since)
+            return has_converged, LossPlateauState(tf.where(improves, loss, best), since)
 
 
 class _Several:
     """Criteria of one loop, each with its own state."""
 
-    def __init__(self, *criteria, name=None):
+    _join: Callable[..., Any]
+
+    def __init__(self, *criteria: ConvergenceCriterion, name: str | None = None) -> None:
         if not criteria:
             raise ValueError(f"`{type(self).__name__}` needs at least one criterion")
         if None in criteria:
@@ -184,11 +191,11 @@ class _Several:
         self.criteria = criteria
         self.name = name or type(self).__name__
 
-    def bootstrap(self, loss, grads, parameters):
+    def bootstrap(self, loss: Any, grads: Any, parameters: Any) -> Any:
         """The states at step 0, a tuple."""
         return tuple(criterion.bootstrap(loss, grads, parameters) for criterion in self.criteria)
 
-    def one_step(self, step, loss, grads, parameters, auxiliary_state):
+    def one_step(self, step: Any, loss: Any, grads: Any, parameters: Any, auxiliary_state: Any) -> tuple[Any, Any]:
         """`(has_converged, states)` at a step from 1 on."""
         with tf.name_scope(self.name):
             answers = [
