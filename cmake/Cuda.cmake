@@ -40,7 +40,7 @@ macro(add_cuda_unit unit source)
   set(fatbin ${CUDA_BINARY}/${unit}.fatbin)
   add_custom_command(
     OUTPUT ${fatbin}
-    COMMAND ${Python_EXECUTABLE} ${compile_cuda} ${source} --include ${KERNELS_SOURCE} --out ${CUDA_BINARY}
+    COMMAND ${tools_python} ${compile_cuda} ${source} --include ${KERNELS_SOURCE} --out ${CUDA_BINARY}
       --architectures ${cuda_architectures} --compress-mode ${FUSEMIN_CUDA_COMPRESSION}
     DEPENDS ${source} ${compile_cuda} ${cuda_headers}
     COMMENT "Compiling the CUDA kernels of ${unit}"

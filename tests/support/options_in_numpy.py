@@ -82,7 +82,10 @@ def run_reference(inputs, options, decays, loss_scale, averages=None, accumulato
         after |= dict(zip(names, before, strict=True))
         after["scalars"] = np.array(list(inputs.scalars.values()), np.float64)
     if every:
-        after |= {f"accumulators[{i}]": np.zeros_like(p) if applies else gradients[i].astype(dtype) for i, p in enumerate(params)}
+        after |= {
+            f"accumulators[{i}]": np.zeros_like(p) if applies else gradients[i].astype(dtype)
+            for i, p in enumerate(params)
+        }
     if "ema_momentum" in options:
         starts_at_param = bool(get("ema_starts_at_param"))
         keep = 0.0 if starts_at_param and updates == 0 else options["ema_momentum"]

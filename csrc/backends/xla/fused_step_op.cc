@@ -22,7 +22,7 @@ using ::tensorflow::TensorShape;
 using ::tensorflow::XlaOpKernelContext;
 
 // Below this many bytes that the update moves for a variable, on average, HLO is faster than a call of the kernels.
-constexpr int64_t kMinBytesOfKernelCall = 384 * 1024;
+constexpr int64_t kMinBytesOfKernelCall = int64_t{384} * 1024;
 
 // Below this many bytes a copy of the parameters is nothing beside the chain of operations that the order makes longer.
 constexpr int64_t kMinBytesToOrder = 4096;
@@ -209,6 +209,8 @@ class FusedStepOp : public tensorflow::XlaOpKernel {
       const std::optional<StepValues> after = makes_loops ? HloStep(a_, before, Loops::kAll) : std::nullopt;
       return after.has_value() ? *after : KernelCallStep(a_, before);
     }
+    // Only kAll may leave it out.
+    // NOLINTNEXTLINE(bugprone-unchecked-optional-access)
     return *HloStep(a_, before, makes_loops ? Loops::kWherePossible : Loops::kNone);
   }
 

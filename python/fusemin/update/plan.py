@@ -20,10 +20,13 @@ from fusemin.families import (
     find_variable,
     hyperparameters,
 )
+from fusemin.update.gpu_support import find_capability_reason, find_refusal, is_on_gpu
 from fusemin.update.gradients import find_gradient_reason, is_sparse
 from fusemin.update.stock_ops import is_stock
 
 FUSED_DTYPES = (tf.float32, tf.float64, tf.float16, tf.bfloat16)
+# The options that need a sum over the gradients of all variables and no variable of their own, by the names of Keras.
+_OVER_ALL = [name for name, option in OPTIONS.items() if option["sums"] == "all_tensors" and not option["tensors"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +144,9 @@ def plan(
     adapter, inner = family.adapter(optimizer), family.inner(optimizer)
     rule = adapter.rule(inner)
     check_adapter(family, adapter, inner, rule)
+    reason = next(_driver_reasons(rule, unwrapped, context), None)
+    if reason is not None:
+        return Stock(reason)
     return Fused(rule, optimizer, family, adapter, variables, unwrapped, context)
 
 
@@ -161,7 +167,7 @@ def _reasons(family, optimizer, variables, unwrapped, gradients, context: Contex
     if reason is not None:
         yield reason
     if any(v is None for v in unwrapped):
-        yield "there is a variable of a kind that is not known"
+        yield "a variable is of an unsupported type"
     option = family.unsupported_option(optimizer, unwrapped)
     option = option or family.adapter(optimizer).unsupported(inner, unwrapped)
     if option:
@@ -195,8 +201,12 @@ def _variable_reasons(variables: list[tf.Variable], context: Context) -> Iterato
             yield f"variable '{variable.name}' is a {type(variable).__name__}, not a resource variable"
         if variable.dtype not in FUSED_DTYPES:
             yield f"variable '{variable.name}' is of {variable.dtype.name}"
-        if not context.cuda_kernels and _is_on_gpu(variable) and not context.xla:
-            yield f"variable '{variable.name}' is on a GPU, and this build of fusemin has no CUDA kernels"
+        if is_on_gpu(variable) and not context.xla:
+            if not context.cuda_kernels:
+                yield f"variable '{variable.name}' is on a GPU, and this build of fusemin has no CUDA kernels"
+            too_old = find_capability_reason(variable.device)
+            if too_old:
+                yield f"variable '{variable.name}' is on {too_old}"
     if len(set(map(id, variables))) < len(variables):
         yield "a variable is listed twice"
 
@@ -204,15 +214,15 @@ def _variable_reasons(variables: list[tf.Variable], context: Context) -> Iterato
 def _common_reasons(optimizer, inner, variables: list[tf.Variable], context: Context) -> Iterator[str]:
     """Of what is decided over all variables of a step, which are not of one dtype and device."""
     several_dtypes = len({v.dtype for v in variables}) > 1
-    decided_over_all = getattr(inner, "global_clipnorm", None) and "global_clipnorm"
+    decided_over_all = next((name for name in _OVER_ALL if getattr(inner, name, None)), None)
     if several_dtypes and decided_over_all:
         # Stock fails: it has no sum of norms of several dtypes.
-        yield "global_clipnorm is over variables of several dtypes"
+        yield f"{decided_over_all} is over variables of several dtypes"
     if inner is not optimizer:
         decided_over_all = f"the loss scale of {type(optimizer).__name__}"
         if several_dtypes and context.xla:
             yield f"{decided_over_all} is over variables of several dtypes, and XLA compiles the step"
-    if decided_over_all and len({(v.dtype, v.device) for v in variables}) > 1 and any(map(_is_on_gpu, variables)):
+    if decided_over_all and len({(v.dtype, v.device) for v in variables}) > 1 and any(map(is_on_gpu, variables)):
         yield f"{decided_over_all} is over variables of several dtypes or devices, one of them a GPU"
 
 
@@ -229,6 +239,14 @@ def _gradient_reasons(family, optimizer, variables, unwrapped, gradients, contex
         reason = find_gradient_reason(gradient, variable, context.xla)
         if reason is not None:
             yield reason
+
+
+def _driver_reasons(rule: str, variables: list[tf.Variable], context: Context) -> Iterator[str]:
+    """Of what only a trial tells, which is last."""
+    for device in dict.fromkeys(v.device for v in variables if is_on_gpu(v) and not context.xla):
+        refusal = find_refusal(device, rule)
+        if refusal:
+            yield f"the CUDA kernels do not run on {_short(device)}: {refusal}"
 
 
 def _find_placement_reason(update: FusedUpdate, context: Context) -> str | None:
@@ -248,10 +266,6 @@ def _find_placement_reason(update: FusedUpdate, context: Context) -> str | None:
                     f"{_short(variable.device)}"
                 )
     return None
-
-
-def _is_on_gpu(variable: tf.Variable) -> bool:
-    return "/device:GPU:" in variable.device
 
 
 def _short(device: str) -> str:
