@@ -1,10 +1,11 @@
-"""Compiles a unit of CUDA kernels to a fat binary: PTX by NVRTC, cubins of it by ptxas, both packed by nvFatbin. All three are of
-PyPI's wheels: no CUDA toolkit.
+"""Compiles a unit of CUDA kernels to a fat binary: PTX by NVRTC, cubins of it by ptxas, both packed by nvFatbin. All
+three are of PyPI's wheels: no CUDA toolkit.
 
     python compile_cuda.py UNIT --include CSRC --out FOLDER --architectures 75 80 --compress-mode size
 
-UNIT is a .cu file, or a rule header, of which the kernels of all its rules are made. It writes FOLDER/UNIT.fatbin, and what it was made of: FOLDER/UNIT.ptx, and for each architecture FOLDER/UNIT.sm_75.cubin
-and, as FOLDER/UNIT.sm_75.ptxas, what `ptxas -v` says of it.
+UNIT is a .cu file, or a rule header, of which the kernels of all its rules are made. It writes FOLDER/UNIT.fatbin, and
+what it was made of: FOLDER/UNIT.ptx, and for each architecture FOLDER/UNIT.sm_75.cubin and, as FOLDER/UNIT.sm_75.ptxas,
+what `ptxas -v` says of it.
 """
 
 import argparse
@@ -113,8 +114,8 @@ def rule_source(header: str, num_rules: int) -> str:
 
 
 def count_rules(header: str, options) -> int:
-    """How many rules a header has, as the compiler says it: names of kernels can be made by the preprocessor only, which
-    cannot count them."""
+    """How many rules a header has, as the compiler says it: names of kernels are made by the preprocessor, which cannot
+    count them."""
     count = f"fusemin::cuda::RuleCount<fusemin::rules::{header}::Rules>::kValue"
     source = rule_source(header, 0) + f'extern "C" {{ __device__ int num_rules = {count}; }}\n'
     found = re.search(r"\bnum_rules = (\d+);", Nvrtc().compile(source, f"{header}.cu", options))
