@@ -10,6 +10,7 @@ import tf_keras
 
 import fusemin
 from tests.gpu_device.counting import a_step, minimizer, of_stock, variables_on
+from tests.gpu_device.counts_table import NUMBERS, in_page, rows_of_fusemin
 from tests.gpu_device.stand_in import counted, failing
 
 OUR_KERNELS = ("_plain", "_around", "sum_gradients", "fill_rows")
@@ -215,3 +216,10 @@ def check_a_long_trace_inside_xla():
 
 def test_inside_xla_a_long_trace_does_not_come_to_the_host():
     check_a_long_trace_inside_xla()
+
+
+@pytest.mark.parametrize("num_variables", NUMBERS)
+def test_the_table_of_the_page(num_variables):
+    """What it says of fusemin. `python -m tests.gpu_device --table` writes it anew."""
+    for row in rows_of_fusemin(num_variables):
+        assert row in in_page()
