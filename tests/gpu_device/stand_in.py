@@ -49,6 +49,7 @@ _INTERPRETER = ctypes.CFUNCTYPE(
     ctypes.c_uint,
     ctypes.POINTER(ctypes.c_void_p),
 )
+_PARAMETER_BYTES = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_char_p, ctypes.c_void_p)
 
 
 @functools.cache
@@ -156,7 +157,7 @@ class Kernels(InterpretingDriver):
         return memory
 
     @functools.cached_property
-    def _interpreter(self):
+    def _functions_for_driver(self):
         own = set(_core.cuda.images().values())
 
         @functools.cache
@@ -164,11 +165,14 @@ class Kernels(InterpretingDriver):
             image = ctypes.string_at(fat_binary, fatbin.size_at(ctypes.string_at(fat_binary, 16)))
             return fatbin.unpack(image)["ptx"] if image in own else None
 
+        def parameter_bytes(kernel, fat_binary):
+            if ptx_of(fat_binary) is None:  # TensorFlow's.
+                return 0
+            return ctypes.sizeof(launch_parameters.parameters_of(kernel.decode()))
+
         def interpret(kernel, fat_binary, grid, block, shared, parameters):
             try:
                 text = ptx_of(fat_binary)
-                if text is None:  # TensorFlow's.
-                    return 0
                 if int(re.search(rb"\.target sm_(\d+)", text)[1]) > int(os.environ["STAND_IN_CAPABILITY"]):
                     return 209  # CUDA_ERROR_NO_BINARY_FOR_GPU
                 self.run(text, kernel.decode(), tuple(grid[:3]), tuple(block[:3]), shared, parameters)
@@ -177,11 +181,11 @@ class Kernels(InterpretingDriver):
                 return 719  # CUDA_ERROR_LAUNCH_FAILED
             return 0
 
-        return _INTERPRETER(interpret)
+        return _INTERPRETER(interpret), _PARAMETER_BYTES(parameter_bytes)
 
     def install(self) -> Kernels:
         """From now on the stand-in driver has kernels run by this."""
-        library().stand_in_set_interpreter(self._interpreter)
+        library().stand_in_set_interpreter(*self._functions_for_driver)
         return self
 
     def steps(self) -> list[launch_parameters.StepParameters]:

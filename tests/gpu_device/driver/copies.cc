@@ -155,9 +155,9 @@ CUresult cuMemcpyDtoD(CUdeviceptr to, CUdeviceptr from, size_t size) {
   return Copy(Side::kDevice, to, Side::kDevice, from, size);
 }
 
-CUresult cuMemcpyDtoDAsync(CUdeviceptr to, CUdeviceptr from, size_t size, CUstream) {
+CUresult cuMemcpyDtoDAsync(CUdeviceptr to, CUdeviceptr from, size_t size, CUstream stream) {
   CALL(size);
-  return Copy(Side::kDevice, to, Side::kDevice, from, size);
+  return Enqueue(stream, [=] { return Copy(Side::kDevice, to, Side::kDevice, from, size); });
 }
 
 CUresult cuMemcpy(CUdeviceptr to, CUdeviceptr from, size_t size) {
@@ -180,9 +180,9 @@ CUresult cuMemsetD8(CUdeviceptr to, unsigned char word, size_t count) {
   return Fill(to, word, count);
 }
 
-CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char word, size_t count, CUstream) {
+CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char word, size_t count, CUstream stream) {
   CALL(count);
-  return Fill(to, word, count);
+  return Enqueue(stream, [=] { return Fill(to, word, count); });
 }
 
 CUresult cuMemsetD32(CUdeviceptr to, unsigned word, size_t count) {
@@ -190,9 +190,9 @@ CUresult cuMemsetD32(CUdeviceptr to, unsigned word, size_t count) {
   return Fill(to, word, count);
 }
 
-CUresult cuMemsetD32Async(CUdeviceptr to, unsigned word, size_t count, CUstream) {
+CUresult cuMemsetD32Async(CUdeviceptr to, unsigned word, size_t count, CUstream stream) {
   CALL(count * sizeof word);
-  return Fill(to, word, count);
+  return Enqueue(stream, [=] { return Fill(to, word, count); });
 }
 
 CUresult cuMemPoolDestroy(CUmemoryPool) {

@@ -1,12 +1,17 @@
-// Graphs of the stand-in driver: XLA builds them. Nodes are counted, and kernels among them at each launch.
+// Graphs of the stand-in driver. Of those that XLA builds nodes are counted, and kernels among them at each launch; the
+// work of those that are captured is done at each launch.
+#include <utility>
+
 #include "driver.h"
 
 struct CUgraph_st {
   size_t nodes = 0, kernels = 0;
+  Work captured;
 };
 
 struct CUgraphExec_st {
   size_t kernels;
+  Work captured;
 };
 
 namespace {
@@ -26,6 +31,21 @@ extern "C" {
 CUresult cuStreamIsCapturing(CUstream, CUstreamCaptureStatus* status) {
   CALL(0);
   *status = CU_STREAM_CAPTURE_STATUS_NONE;
+  return CUDA_SUCCESS;
+}
+
+CUresult cuStreamBeginCapture(CUstream stream, CUstreamCaptureMode) {
+  CALL(0);
+  stream->capture = std::make_unique<Work>();
+  return CUDA_SUCCESS;
+}
+
+CUresult cuStreamEndCapture(CUstream stream, CUgraph* graph) {
+  CALL(0);
+  if (stream->capture == nullptr) return CUDA_ERROR_ILLEGAL_STATE;
+  *graph = new CUgraph_st;
+  (*graph)->captured = std::move(*stream->capture);
+  stream->capture.reset();
   return CUDA_SUCCESS;
 }
 
@@ -88,7 +108,7 @@ CUresult cuGraphGetNodes(CUgraph graph, CUgraphNode*, size_t* count) {
 
 CUresult cuGraphInstantiateWithFlags(CUgraphExec* exec, CUgraph graph, unsigned long long) {
   CALL(0);
-  *exec = new CUgraphExec_st{graph->kernels};
+  *exec = new CUgraphExec_st{graph->kernels, graph->captured};
   return CUDA_SUCCESS;
 }
 
@@ -106,6 +126,9 @@ CUresult cuGraphUpload(CUgraphExec, CUstream) {
 CUresult cuGraphLaunch(CUgraphExec exec, CUstream) {
   CALL(0);
   for (size_t i = 0; i < exec->kernels; ++i) stand_in_count("kernel in a graph", 0);
+  for (const auto& piece : exec->captured) {
+    if (const CUresult result = piece()) return result;
+  }
   return CUDA_SUCCESS;
 }
 

@@ -23,7 +23,13 @@ extern "C" {
 using Interpreter = int (*)(const char* kernel, const void* fat_binary, const unsigned* grid, const unsigned* block,
                             unsigned shared, void** parameters);
 static Interpreter interpreter = nullptr;
-void stand_in_set_interpreter(Interpreter given) { interpreter = given; }
+// The bytes of the one parameter of a kernel that it knows, else 0.
+using ParameterBytes = size_t (*)(const char* kernel, const void* fat_binary);
+static ParameterBytes parameter_bytes = nullptr;
+void stand_in_set_interpreter(Interpreter run, ParameterBytes bytes) {
+  interpreter = run;
+  parameter_bytes = bytes;
+}
 
 static CUresult Load(CUmodule* module, const void* image) {
   constexpr uint32_t kFatBinary = 0xBA55ED50;
@@ -118,13 +124,20 @@ CUresult cuOccupancyMaxPotentialBlockSize(int* grid, int* block, CUfunction, CUo
 }
 
 CUresult cuLaunchKernel(CUfunction function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
-                        unsigned bz, unsigned shared, CUstream, void** parameters, void**) {
+                        unsigned bz, unsigned shared, CUstream stream, void** parameters, void**) {
   CALL(0);
-  stand_in_count(("kernel " + function->name).c_str(), 0);
-  if (function->module->fat_binary == nullptr || interpreter == nullptr) return CUDA_SUCCESS;
-  const unsigned grid[] = {gx, gy, gz}, block[] = {bx, by, bz};
-  return static_cast<CUresult>(
-      interpreter(function->name.c_str(), function->module->fat_binary, grid, block, shared, parameters));
+  const void* image = function->module->fat_binary;
+  const size_t bytes = image == nullptr || interpreter == nullptr ? 0 : parameter_bytes(function->name.c_str(), image);
+  // A graph has its own copy.
+  const char* begin = bytes == 0 ? nullptr : static_cast<const char*>(parameters[0]);
+  std::string kept(begin == nullptr ? "" : std::string(begin, bytes));
+  return Enqueue(stream, [=]() mutable {
+    stand_in_count(("kernel " + function->name).c_str(), 0);
+    if (bytes == 0) return CUDA_SUCCESS;
+    const unsigned grid[] = {gx, gy, gz}, block[] = {bx, by, bz};
+    void* argument = kept.data();
+    return static_cast<CUresult>(interpreter(function->name.c_str(), image, grid, block, shared, &argument));
+  });
 }
 
 CUresult cuLaunchKernelEx(const CUlaunchConfig* config, CUfunction function, void** parameters, void** extra) {

@@ -1,12 +1,24 @@
 // Streams and events of the stand-in driver. Everything is done at once, in the thread that asks for it, so a stream
 // has nothing to wait for: what a missing synchronisation would break does not show here, only that there is one.
 #include <chrono>
+#include <utility>
 
 #include "driver.h"
 
-struct CUstream_st {
-  CUcontext context;
-};
+namespace {
+
+// The default streams are small numbers.
+bool IsDefault(CUstream stream) { return reinterpret_cast<size_t>(stream) < 16; }
+
+bool IsCaptured(CUstream stream) { return !IsDefault(stream) && stream->capture != nullptr; }
+
+}  // namespace
+
+CUresult Enqueue(CUstream stream, std::function<CUresult()> piece) {
+  if (!IsCaptured(stream)) return piece();
+  stream->capture->push_back(std::move(piece));
+  return CUDA_SUCCESS;
+}
 
 struct CUevent_st {
   double milliseconds;
@@ -21,7 +33,7 @@ CUresult cuCtxSynchronize() {
 
 CUresult cuStreamCreateWithPriority(CUstream* stream, unsigned, int) {
   CALL(0);
-  *stream = new CUstream_st{CurrentContext()};
+  *stream = new CUstream_st{CurrentContext(), nullptr};
   return CUDA_SUCCESS;
 }
 
@@ -33,9 +45,9 @@ CUresult cuStreamDestroy(CUstream stream) {
   return CUDA_SUCCESS;
 }
 
-CUresult cuStreamSynchronize(CUstream) {
+CUresult cuStreamSynchronize(CUstream stream) {
   CALL(0);
-  return CUDA_SUCCESS;
+  return IsCaptured(stream) ? CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED : CUDA_SUCCESS;
 }
 
 CUresult cuStreamQuery(CUstream) {
@@ -50,8 +62,7 @@ CUresult cuStreamWaitEvent(CUstream, CUevent, unsigned) {
 
 CUresult cuStreamGetCtx(CUstream stream, CUcontext* context) {
   CALL(0);
-  // The default streams are small numbers.
-  *context = reinterpret_cast<size_t>(stream) < 16 ? CurrentContext() : stream->context;
+  *context = IsDefault(stream) ? CurrentContext() : stream->context;
   return *context == nullptr ? CUDA_ERROR_INVALID_CONTEXT : CUDA_SUCCESS;
 }
 

@@ -10,6 +10,7 @@ import tf_keras
 
 import fusemin
 from tests.gpu_device.counting import a_step, minimizer, of_stock, variables_on
+from tests.gpu_device.counts_table import NUMBERS, in_page, rows_of_fusemin
 from tests.gpu_device.stand_in import counted, failing
 
 OUR_KERNELS = ("_plain", "_around", "sum_gradients", "fill_rows")
@@ -28,9 +29,9 @@ def without_interpreting(kernels):
 
 def check_nothing_but(counts, num_fused):
     """A step launches this many of fusemin's kernels, copies nothing and waits for nothing."""
-    assert sum(counts.of(*OUR_KERNELS).values()) == num_fused, counts.of("kernel")
     assert counts.copied_bytes == 0, counts.of("cuMem")
     assert counts.synchronisations == 0, counts.of("cuStream", "cuEvent", "Synchronize")
+    assert sum(counts.of(*OUR_KERNELS).values()) == num_fused, counts.of("kernel")
 
 
 TRACES = {
@@ -46,8 +47,8 @@ def check_the_default_loop(kernels, num_variables, trace):
         arguments = {} if TRACES[trace] is None else {"trace_fn": TRACES[trace]}
         variables = variables_on(["GPU:0"] * num_variables)
         counts = a_step(minimizer(variables, **arguments))
-    check_nothing_but(counts, 1)
     assert in_place(kernels.steps()), "a step wrote to other memory than it read"
+    check_nothing_but(counts, 1)
 
 
 @pytest.mark.parametrize("trace", TRACES)
@@ -215,3 +216,10 @@ def check_a_long_trace_inside_xla():
 
 def test_inside_xla_a_long_trace_does_not_come_to_the_host():
     check_a_long_trace_inside_xla()
+
+
+@pytest.mark.parametrize("num_variables", NUMBERS)
+def test_the_table_of_the_page(num_variables):
+    """What it says of fusemin. `python -m tests.gpu_device --table` writes it anew."""
+    for row in rows_of_fusemin(num_variables):
+        assert row in in_page()

@@ -113,8 +113,8 @@ def test_two_devices():
                 variables.append(tf.Variable(np.linspace(1.0, 2.0, 3 + i, dtype=np.float32), name=f"x{i}"))
         # Of a rule that counts steps the op on the other device gets the count by a cast of TensorFlow's, which is not
         # run here.
-        optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
         with tf.device(devices[0]):
+            optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
             optimizer.build(variables)
         for variable in optimizer.variables:
             variable = getattr(variable, "value", variable)
