@@ -6,6 +6,8 @@ from fusemin.api.divergence import warn_of_divergence
 from fusemin.api.minimizer import Minimizer
 from fusemin.arguments import check_not_swapped
 from fusemin.loop.traceable import trace_loss
+from fusemin.runs.options import as_run_options
+from fusemin.runs.result import Status
 
 
 @tf.autograph.experimental.do_not_convert
@@ -21,6 +23,19 @@ def minimize(
     jit_compile=False,
     seed=None,
     name="minimize",
+    *,
+    progress=False,
+    callbacks=(),
+    every=None,
+    time_limit=None,
+    on_nonfinite="continue",
+    keep_best=False,
+    restore_best=False,
+    trace_every=1,
+    trace_last=None,
+    trace_to=None,
+    checkpoint=None,
+    data=None,
 ):
     """Minimizes a loss with an optimizer and returns the trace of the optimization. Drop-in for `tfp.math.minimize`.
 
@@ -59,6 +74,8 @@ def minimize(
       seed: int, or int32 `Tensor` of shape [2], or a function that gives one, for a `loss_fn` that takes a `seed`. The
         same seed gives the seeds, and so the trace, that `tfp.math.minimize` gives.
       name: name scope of the ops.
+      progress, callbacks, every, time_limit, on_nonfinite, keep_best, restore_best, trace_every, trace_last, trace_to,
+        checkpoint, data: see `Minimizer.run`, which with more to return is the one to call where a run may end early.
 
     Returns:
       What `trace_fn` returns, each `Tensor` with a leading dimension of steps.
@@ -71,6 +88,10 @@ def minimize(
         str.
       NotImplementedError: it is called in the scope of a `tf.distribute` strategy, or on variables made in one that
         keeps copies of them on several devices.
+      RuntimeError: one of the keywords after `name` is given in a graph, under a tape, or with
+        `tf.config.run_functions_eagerly(True)`.
+      KeyboardInterrupt: with one of them, Ctrl-C came; after a whole step.
+      NonFiniteError, CheckpointMismatchError: see `Minimizer.run`.
       tf.errors.FailedPreconditionError: a variable is not initialized.
       tf.errors.InvalidArgumentError: with `jit_compile`, XLA cannot compile an op; the message names it.
 
@@ -112,7 +133,21 @@ def minimize(
     (['gradient', 'loss', 'x'], TensorShape([10]))
     """
     check_not_swapped(num_steps, optimizer)
-    trace = Minimizer(
+    options = as_run_options(
+        progress,
+        callbacks,
+        every,
+        time_limit,
+        on_nonfinite,
+        keep_best,
+        restore_best,
+        trace_every,
+        trace_last,
+        trace_to,
+        checkpoint,
+        data,
+    )
+    minimizer = Minimizer(
         loss_fn,
         optimizer,
         convergence_criterion=convergence_criterion,
@@ -122,7 +157,14 @@ def minimize(
         return_full_length_trace=return_full_length_trace,
         jit_compile=jit_compile,
         name=name,
-    ).run_once(num_steps, seed)
+    )
+    if options.asked_for:
+        result = minimizer.run_with(num_steps, seed, options)
+        if result.status is Status.INTERRUPTED:
+            raise KeyboardInterrupt(result.message)
+        trace = result.trace
+    else:
+        trace = minimizer.run_once(num_steps, seed)
     if trace_fn is trace_loss:
         warn_of_divergence(trace)
     return trace

@@ -62,18 +62,18 @@ def differentiator(loss_fn, watched):
       watched: the variables to differentiate with respect to, as the user knows them, or None for what `loss_fn` reads.
 
     Returns:
-      `(differentiate, read)`: a function from a seed to loss and gradients, and a list where it leaves the variables
-      that `loss_fn` read, if `watched` is None.
+      `(differentiate, read)`: a function from a seed, and what else `loss_fn` takes, to loss and gradients, and a list
+      where it leaves the variables that `loss_fn` read, if `watched` is None.
     """
     call = seeded(loss_fn)
     accessed = AccessedVariables(loss_fn) if watched is None else None
 
-    def differentiate(seed):
+    def differentiate(seed, *inputs):
         with tf.GradientTape(watch_accessed_variables=watched is None) as tape:
             if watched is not None:
                 tape.watch([unwrap_variable(v) for v in watched])
             with explained_tracing("loss_fn"):
-                loss = as_loss(call(seed=seed))
+                loss = as_loss(call(*inputs, seed=seed))
         if accessed is not None:
             return loss, accessed.select(tape, loss)
         variables = [unwrap_variable(v) for v in watched]
