@@ -66,12 +66,20 @@ class Callbacks:
         is_due = self.due.is_due(taken)
         if not self._rows or not (is_due or is_last):
             return False
-        rows = self._rows[0] if len(self._rows) == 1 else [tf.concat(leaf, 0) for leaf in zip(*self._rows, strict=True)]
-        self._rows = []
+        rows, self._rows = self.pending(), []
         state = self._make_state(taken, rows)
         # All of them, also where one wants to stop.
         wishes = [_wants_to_stop(callback(state), callback) for callback in self._callbacks]
         return any(wishes)
+
+    def pending(self) -> list[tf.Tensor]:
+        """The rows since the last call, or []."""
+        if len(self._rows) > 1:
+            self._rows = [[tf.concat(leaf, 0) for leaf in zip(*self._rows, strict=True)]]
+        return self._rows[0] if self._rows else []
+
+    def restore_pending(self, leaves: list[tf.Tensor]) -> None:
+        self._rows = [leaves] if leaves else []
 
     def state_dicts(self) -> list:
         """What the callbacks that have a state want to find again when the run is resumed."""

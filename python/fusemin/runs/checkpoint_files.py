@@ -111,6 +111,6 @@ class CheckpointFiles:
             dtypes = reader.get_variable_to_dtype_map()
             # A position in a dataset has a value for TensorFlow only.
             tensors = {key: reader.get_tensor(key) for key, dtype in dtypes.items() if dtype != tf.variant}
-        except (tf.errors.OpError, RuntimeError, ValueError, OSError) as error:
+        except (tf.errors.OpError, RuntimeError, ValueError, OSError, IndexError) as error:
             raise DamagedCheckpointError(f"{prefix} cannot be read: {error}") from error
         return Saved(step, prefix, facts, tensors)

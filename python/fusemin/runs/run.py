@@ -66,7 +66,6 @@ class Run:
         self._names = leaf_names(program.structure)
         self._specs = program.leaf_specs[: program.num_leaves]
         self._trace = self._make_trace()
-        self._last_row: list = []
         self._callbacks = Callbacks(options.callbacks, Due(options.every, 0), self._state)
         self._saver = None
         if options.checkpoint is not None:
@@ -158,8 +157,8 @@ class Run:
         kept = leaves[: self._program.num_leaves]
         if kept and kept[0].shape[0]:
             self._trace.append(every_row(kept, before, self._options.trace_every))
-            if run.converged:
-                self._last_row = kept
+            if run.converged and self._fills and not isinstance(self._trace, LastRows):
+                self._fill(kept)
         return leaves
 
     def _seconds_left(self) -> float | None:
@@ -205,8 +204,6 @@ class Run:
         run, options = self._run, self._options
         if status is Status.NOT_FINITE and options.on_nonfinite == "raise":
             raise NonFiniteError(run.taken, self._culprit())
-        if status is Status.CONVERGED and self._fills:
-            self._fill()
         best = self._best()
         if options.restore_best and best is not None:
             best.restore()
@@ -224,12 +221,9 @@ class Run:
             first_row=first,
         )
 
-    def _fill(self) -> None:
+    def _fill(self, last: list) -> None:
         """Repeats the row of the last step up to `num_steps`."""
-        every, last = self._options.trace_every, self._last_row
-        missing = -(-self._num_steps // every) - self._trace.num_rows
-        if isinstance(self._trace, LastRows) or not last:
-            return
+        missing = -(-self._num_steps // self._options.trace_every) - self._trace.num_rows
         block = most_steps(self._program.row_bytes, in_xla=False)
         while missing > 0:
             self._trace.append(repeated(last, min(missing, block)))

@@ -86,8 +86,13 @@ class Saver:
             tf.constant(saved.tensors[f"carry/{i}/{_VALUE}"], t.dtype) for i, t in enumerate(tf.nest.flatten(run.carry))
         ]
         run.go_on(tf.nest.pack_sequence_as(run.carry, carry), saved.step)
+        rows, pending = (
+            [tf.constant(saved.tensors[f"{name}/{i}/{_VALUE}"]) for i in range(saved.facts[name])]
+            for name in ("rows", "pending")
+        )
         if isinstance(self._trace, LastRows):
-            self._trace.append([tf.constant(saved.tensors[f"rows/{i}/{_VALUE}"]) for i in range(saved.facts["leaves"])])
+            self._trace.append(rows)
+        self._callbacks.restore_pending(pending)
         self._callbacks.load_state_dicts(saved.facts["callbacks"])
         self._saved_step = saved.step
 
@@ -103,14 +108,16 @@ class Saver:
         if step == self._saved_step:
             return
         rows = self._trace.leaves() if isinstance(self._trace, LastRows) else []
+        pending = self._callbacks.pending()
         facts = {
             "run": self._identity,
             "trace": self._trace.positions() if isinstance(self._trace, TraceFiles) else [],
-            "leaves": len(rows),
+            "rows": len(rows),
+            "pending": len(pending),
             "callbacks": self._callbacks.state_dicts(),
         }
         with tf.device("CPU:0"):
             carry = [tf.Variable(t) for t in tf.nest.flatten(self._run.carry)]
-            rows = [tf.Variable(t) for t in rows]
-        self._files.write(step, self._variables(carry=carry, rows=rows), facts)
+            rows, pending = ([tf.Variable(t) for t in tensors] for tensors in (rows, pending))
+        self._files.write(step, self._variables(carry=carry, rows=rows, pending=pending), facts)
         self._saved_step = step

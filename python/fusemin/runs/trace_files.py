@@ -47,10 +47,11 @@ class _LeafFile:
 
     def resume(self, num_rows: int, crc: int, shape: list[int]) -> None:
         """Takes the first rows of the file as those that are there, after a look at each."""
-        self.num_rows, self._shape = num_rows, tuple(shape)
+        self.num_rows, self.crc, self._shape = num_rows, 0, tuple(shape)
         try:
             self._file = open(self._path, "r+b")  # noqa: SIM115
         except FileNotFoundError as error:
+            self.num_rows = 0
             raise DamagedTraceError(f"{self._path} is not there") from error
         start = len(self._header())
         self._file.seek(start)
@@ -60,6 +61,7 @@ class _LeafFile:
             self.crc, left = zlib.crc32(block, self.crc), left - len(block)
         if left or self.crc != crc:
             self._file.close()
+            self.num_rows = 0
             raise DamagedTraceError(f"{self._path} does not hold the {num_rows:,} rows that were written")
         self._file.truncate(end)
         self._file.seek(end)
