@@ -225,6 +225,17 @@ def test_data_and_seed(jit_compile):
     np.testing.assert_allclose(with_data.trace - [0.0, 1.0, 2.0] * 2, alone, rtol=1e-5, atol=1e-6)
 
 
+def test_larger_batches_compile_in_no_time():
+    """It took minutes."""
+    weights = tf.Variable(tf.zeros(3))
+    loss = lambda batch: tf.reduce_mean((tf.reduce_sum(batch * weights, -1) - 1.0) ** 2)  # noqa: E731
+    data = tf.data.Dataset.from_tensors(tf.ones([100, 3])).repeat()
+    minimizer = fusemin.Minimizer(loss, keras.optimizers.SGD(0.05), trainable_variables=[weights], jit_compile=True)
+    before = time.process_time()
+    minimizer.run(300, data=data)
+    assert time.process_time() - before < 10.0
+
+
 def test_data_for_a_loss_that_takes_none():
     x = tf.Variable(1.0)
     minimizer = fusemin.Minimizer(lambda: x**2, keras.optimizers.SGD(), trainable_variables=[x])

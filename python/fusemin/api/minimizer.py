@@ -2,13 +2,16 @@
 
 import contextlib
 import dataclasses
+import datetime
+import os
 import threading
 import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from fusemin import families, graphs
+from fusemin import _compat, families, graphs
 from fusemin.api.explanation import Explanation, explain
 from fusemin.arguments import (
     as_flag,
@@ -29,13 +32,13 @@ from fusemin.loop.traceable import normalize_trace_fn, trace_loss
 from fusemin.loop.variable_step import VariableStep
 from fusemin.loop.variables import as_variable_list
 from fusemin.loop.watch import KeepBest
+from fusemin.runs.checkpoint import Checkpoint
 from fusemin.runs.data import Batches
 from fusemin.runs.options import RunOptions, as_run_options
 from fusemin.runs.result import Result
 from fusemin.runs.run import Run, most_steps
+from fusemin.types import ConvergenceCriterion, Loss, NumSteps, Optimizer, Seed, Trace
 from fusemin.update.replication import check_strategy
-
-_SALT = "minimize"
 
 
 class Minimizer:
@@ -65,16 +68,16 @@ class Minimizer:
 
     def __init__(
         self,
-        loss_fn,
-        optimizer,
-        convergence_criterion=None,
-        batch_convergence_reduce_fn=tf.reduce_all,
-        trainable_variables=None,
-        trace_fn=trace_loss,
-        return_full_length_trace=True,
-        jit_compile=False,
-        name="minimize",
-    ):
+        loss_fn: Loss,
+        optimizer: Optimizer,
+        convergence_criterion: ConvergenceCriterion | None = None,
+        batch_convergence_reduce_fn: Callable[[Any], Any] = tf.reduce_all,
+        trainable_variables: Any = None,
+        trace_fn: Callable[..., Any] = trace_loss,
+        return_full_length_trace: bool = True,
+        jit_compile: bool | str | None = False,
+        name: str = "minimize",
+    ) -> None:
         check_callable(loss_fn, "loss_fn")
         check_optimizer(optimizer)
         check_convergence_criterion(convergence_criterion)
@@ -104,8 +107,8 @@ class Minimizer:
         self._release.atexit = False
 
     # AutoGraph of a user's tf.function would convert all of this code, which takes seconds.
-    @tf.autograph.experimental.do_not_convert
-    def __call__(self, num_steps, seed=None):
+    @graphs.without_autograph
+    def __call__(self, num_steps: NumSteps, seed: Seed | None = None) -> Trace:
         """Runs the optimization.
 
         Args:
@@ -120,24 +123,24 @@ class Minimizer:
         """
         return self._run(num_steps, seed)
 
-    @tf.autograph.experimental.do_not_convert
+    @graphs.without_autograph
     def run(
         self,
-        num_steps,
-        seed=None,
+        num_steps: NumSteps,
+        seed: Seed | None = None,
         *,
-        progress=False,
-        callbacks=(),
-        every=None,
-        time_limit=None,
-        on_nonfinite="continue",
-        keep_best=False,
-        restore_best=False,
-        trace_every=1,
-        trace_last=None,
-        trace_to=None,
-        checkpoint=None,
-        data=None,
+        progress: bool | str = False,
+        callbacks: Callable[..., Any] | Sequence[Callable[..., Any]] = (),
+        every: int | datetime.timedelta | None = None,
+        time_limit: float | None = None,
+        on_nonfinite: str = "continue",
+        keep_best: bool | Callable[[Any], Any] = False,
+        restore_best: bool = False,
+        trace_every: int = 1,
+        trace_last: int | None = None,
+        trace_to: str | os.PathLike[str] | None = None,
+        checkpoint: Checkpoint | None = None,
+        data: tf.data.Dataset | None = None,
     ) -> Result:
         """Runs the optimization so that it can be watched, stopped and resumed.
 
@@ -206,7 +209,7 @@ class Minimizer:
         )
         return self.run_with(num_steps, seed, options)
 
-    def run_with(self, num_steps, seed, options: RunOptions) -> Result:
+    def run_with(self, num_steps: NumSteps, seed: Seed | None, options: RunOptions) -> Result:
         """As `run`, with keywords that were checked."""
         program = self._program
         _check_can_run(options)
@@ -214,7 +217,7 @@ class Minimizer:
         check_strategy(optimizer_is_known=families.find_family(program.optimizer) is not None)
         given_seed = seed
         if seed is not None:
-            seed = seeds.sanitize_seed(seed, _SALT)
+            seed = seeds.sanitize_seed(seed)
         batches = None if options.data is None else Batches(options.data)
         with explained_failure(program.jit_compile) if program.jit_compile else contextlib.nullcontext():
             segments = program.segments(seed is not None, num_steps, batches, options)
@@ -235,8 +238,8 @@ class Minimizer:
             )
             return run.take()
 
-    def run_once(self, num_steps, seed=None):
-        """As a call, of a minimizer that is called once: traces for this `num_steps` only, which is quicker."""
+    def run_once(self, num_steps: NumSteps, seed: Seed | None = None) -> Trace:
+        """Like `__call__`, for a minimizer that is called once: traces for this `num_steps` only, which is quicker."""
         return self._run(num_steps, seed, once=True)
 
     def _run(self, num_steps, seed, once=False):
@@ -247,7 +250,7 @@ class Minimizer:
         if program.compiles_loop and tf.is_tensor(num_steps):
             raise ValueError("`num_steps` must be known when the function is traced if `jit_compile` is True")
         if seed is not None:
-            seed = seeds.sanitize_seed(seed, _SALT)
+            seed = seeds.sanitize_seed(seed)
         if graphs.is_recorded():
             # The tape may outlive this minimizer. Its graphs are then for the garbage collector.
             self._release.detach()
@@ -266,7 +269,7 @@ class Minimizer:
     def _run_in_graph(self, num_steps, seed, compiles_loop):
         if compiles_loop:
             return self._compiled(num_steps, seed)
-        if isinstance(tf.compat.v1.get_default_graph(), tf.__internal__.FuncGraph):
+        if _compat.is_function_graph(tf.compat.v1.get_default_graph()):
             return self._program.inline_run(num_steps, seed)
 
         def minimize():

@@ -211,7 +211,8 @@ class Loop:
         result = self.step(
             carry.state,
             seed=step_seed,
-            inputs=tf.nest.map_structure(lambda rows: rows[index - self._inputs_start], self.inputs),
+            # Not by an index in brackets, which takes XLA minutes to compile for some thousand elements.
+            inputs=tf.nest.map_structure(lambda rows: tf.gather(rows, index - self._inputs_start), self.inputs),
             sources=plan.sources,
             buffers=rows.written,
             row=carry.taken,

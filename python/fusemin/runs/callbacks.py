@@ -2,6 +2,8 @@
 
 import functools
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -21,7 +23,16 @@ class RunState:
       seconds: since the run began, or was resumed.
     """
 
-    def __init__(self, step: int, num_steps: int, variables: list, seconds: float, leaves: list, loss_leaf: int, pack):
+    def __init__(
+        self,
+        step: int,
+        num_steps: int,
+        variables: list,
+        seconds: float,
+        leaves: list,
+        loss_leaf: int,
+        pack: Callable[[list], Any],
+    ) -> None:
         self.step, self.num_steps, self.variables, self.seconds = step, num_steps, variables, seconds
         self._leaves, self._loss_leaf, self._pack = leaves, loss_leaf, pack
 
@@ -36,7 +47,7 @@ class RunState:
         return np.asarray(self._leaves[self._loss_leaf])
 
     @functools.cached_property
-    def trace(self):
+    def trace(self) -> Any:
         """The rows of the steps since the last call, in the structure of what `trace_fn` returns."""
         return self._pack(self._leaves)
 

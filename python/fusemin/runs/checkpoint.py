@@ -13,7 +13,7 @@ class CheckpointMismatchError(ValueError):
       differences: what differs, in words.
     """
 
-    def __init__(self, directory: str, differences: list[str]):
+    def __init__(self, directory: str, differences: list[str]) -> None:
         listed = "".join(f"\n- {difference}" for difference in differences)
         super().__init__(
             f"the checkpoints in {directory} are of another run, which this one cannot go on with:{listed}\n"
@@ -53,7 +53,12 @@ class Checkpoint:
     (TensorShape([30]), TensorShape([100]))
     """
 
-    def __init__(self, directory, every=datetime.timedelta(seconds=60), keep=2):
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        every: int | datetime.timedelta = datetime.timedelta(seconds=60),
+        keep: int = 2,
+    ) -> None:
         self.directory = os.fspath(directory)
         self.every = as_every(every, "every")
         if self.every is None:

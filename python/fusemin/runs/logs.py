@@ -39,7 +39,7 @@ class TensorBoard:
     ...         callbacks=fusemin.TensorBoard(directory))
     """
 
-    def __init__(self, directory):
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
         self._directory, self._writer = os.fspath(directory), None
         self._last = (0, 0.0)
 
@@ -69,7 +69,7 @@ class CSVLog:
     ...     lambda: (x - 5.0) ** 2, 3, keras.optimizers.SGD(0.1), callbacks=fusemin.CSVLog("/dev/null"))
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path, self._position = os.fspath(path), None
 
     def __call__(self, state: RunState) -> None:

@@ -9,7 +9,7 @@ class NonFiniteError(FloatingPointError):
       variable: the name of the variable whose gradient it is, or None if it is the loss.
     """
 
-    def __init__(self, step: int, variable: str | None):
+    def __init__(self, step: int, variable: str | None) -> None:
         super().__init__(
             f"{described(step, variable)}; the variables are those before this step. Try a smaller learning rate or "
             "clipnorm, or on_nonfinite='skip' to go on without such steps"

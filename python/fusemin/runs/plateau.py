@@ -1,5 +1,7 @@
 """A callback that lowers the learning rate where the loss no longer falls."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -33,7 +35,15 @@ class ReduceOnPlateau:
     True
     """
 
-    def __init__(self, learning_rate, factor=0.1, patience=10, min_delta=1e-4, cooldown=0, min_learning_rate=0.0):
+    def __init__(
+        self,
+        learning_rate: Any,
+        factor: float = 0.1,
+        patience: int = 10,
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_learning_rate: float = 0.0,
+    ) -> None:
         if not 0.0 < factor < 1.0:
             raise ValueError(f"`factor` must be between 0 and 1, it is {factor!r}")
         self._learning_rate = learning_rate

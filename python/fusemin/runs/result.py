@@ -72,7 +72,7 @@ class Result:
     trace_every: int = 1
     first_row: int = 0
 
-    def plot(self, axes=None):
+    def plot(self, axes: Any = None) -> Any:
         """Plots the scalar leaves of the trace by matplotlib: the loss, logarithmic where it is positive, and a running
         median where it is noisy.
 
