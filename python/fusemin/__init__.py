@@ -21,14 +21,30 @@ from fusemin.api.stateless import minimize_stateless
 from fusemin.api.tfp_replacement import replacing_tfp
 from fusemin.loop.convergence import LossNotDecreasing
 from fusemin.loop.traceable import MinimizeTraceableQuantities
+from fusemin.runs.callbacks import RunState
+from fusemin.runs.checkpoint import Checkpoint, CheckpointMismatchError
+from fusemin.runs.logs import CSVLog, TensorBoard
+from fusemin.runs.nonfinite import NonFiniteError
+from fusemin.runs.plateau import ReduceOnPlateau
+from fusemin.runs.result import Best, Result, Status
 from fusemin.update import op_gradients  # noqa: F401  Registers the gradients of the ops.
 from fusemin.update.stock_ops import stock
 
 __all__ = [
+    "Best",
+    "CSVLog",
+    "Checkpoint",
+    "CheckpointMismatchError",
     "Explanation",
     "LossNotDecreasing",
     "MinimizeTraceableQuantities",
     "Minimizer",
+    "NonFiniteError",
+    "ReduceOnPlateau",
+    "Result",
+    "RunState",
+    "Status",
+    "TensorBoard",
     "__version__",
     "convergence",
     "explain",
