@@ -8,6 +8,7 @@
 TensorShape([100])
 """
 
+from fusemin import optimizers
 from fusemin._build import __version__
 from fusemin.api.explanation import Explanation, explain
 from fusemin.api.fused_optimizer import fuse
@@ -29,5 +30,6 @@ __all__ = [
     "fuse",
     "minimize",
     "minimize_stateless",
+    "optimizers",
     "stock",
 ]

@@ -17,7 +17,7 @@ import tensorflow as tf
 import tf_keras
 
 import fusemin
-from tests.support.families import KERAS, LEGACY, TF_KERAS, V1, Family, legacy, named, v1
+from tests.support.families import KERAS, LEGACY, OWN, TF_KERAS, V1, Family, legacy, named, v1
 
 OTHER = Family(
     "other",
@@ -150,6 +150,8 @@ ROWS = (
     Row(V1, "Adam", v1.AdamOptimizer, "adam_powers"),
     Row(KERAS, "RMSprop", keras.optimizers.RMSprop, "rmsprop", learning_rate=0.003),
     Row(KERAS, "SGD clipnorm", lambda lr: keras.optimizers.SGD(lr, clipnorm=2.0), "sgd", learning_rate=0.01),
+    Row(OWN, "Adan", fusemin.optimizers.Adan, "adan", learning_rate=0.005),
+    Row(OWN, "ScheduleFreeAdamW", fusemin.optimizers.ScheduleFreeAdamW, "schedule_free_adamw"),
     Row(TF_KERAS, "Adafactor", tf_keras.optimizers.Adafactor, None, "tf_keras Adafactor has no fused rule"),
     Row(KERAS, "SGD subclass", TwiceSGD, None, "TwiceSGD.update_step overrides"),
     Row(OTHER, "any object", AnyObject, None, "AnyObject is of no known optimizer family"),

@@ -28,7 +28,7 @@ DECAY: Range = (0.5, 0.9999)
 EPSILON: Range = (1e-8, 1e-3)
 
 
-NEGLIGIBLE = {"epsilon", "epsilon_outside", "l1", "l2", "l2_shrinkage", "beta"}
+NEGLIGIBLE = {"epsilon", "epsilon_outside", "l1", "l2", "l2_shrinkage", "beta", "weight_decay"}
 SAME = {
     "beta_1_power_base": "beta_1",
     "beta_2_power_base": "beta_2",
@@ -328,6 +328,55 @@ def lion_buffered(h, step, gradient, param, m):
     return [param, m * beta_2 / beta_1 + gradient * (V(1) - beta_2 / beta_1)]
 
 
+def adan(h, step, gradient, param, m, v, n, previous):
+    """Xie et al. 2022, Algorithm 1, with the corrections and the proximal decay of the authors' code."""
+    V = _number_type(param)
+    rate, (b1, b2, b3) = h["learning_rate"], (h[f"beta_{k}"] for k in (1, 2, 3))
+    difference = (gradient - previous) * V(step > 1)
+    m = V(b1) * m + V(1 - b1) * gradient
+    v = V(b2) * v + V(1 - b2) * difference
+    n = V(b3) * n + V(1 - b3) * np.square(gradient + V(b2) * difference)
+    moved = m * V(rate / (1 - math.pow(b1, step))) + v * V(rate * b2 / (1 - math.pow(b2, step)))
+    root = np.sqrt(n) / V(math.sqrt(1 - math.pow(b3, step))) + V(h["epsilon"])
+    return [(param - moved / root) * V(1 / (1 + rate * h["weight_decay"])), m, v, n, gradient]
+
+
+def _schedule_free_weights(h, step):
+    """The rate of the step, its weight in the average, and the scalars after it."""
+    rate = h["learning_rate"] * math.sqrt(1 - math.pow(h["beta_2"], step))
+    if step < h["warmup_steps"]:
+        rate = h["learning_rate"] * (step / h["warmup_steps"]) * math.sqrt(1 - math.pow(h["beta_2"], step))
+    largest = max(rate, h["largest_rate"])
+    weight = math.pow(step, h["r"]) * math.pow(largest, h["weight_lr_power"])
+    return rate, weight, {"weight_sum": h["weight_sum"] + weight, "largest_rate": largest}
+
+
+def schedule_free_adamw(h, step, gradient, param, z, v):
+    """Defazio et al. 2024, Algorithm 1, without x as in the authors' code."""
+    V = _number_type(param)
+    rate, weight, scalars = _schedule_free_weights(h, step)
+    c = weight / scalars["weight_sum"]
+    v = V(h["beta_2"]) * v + V(1 - h["beta_2"]) * np.square(gradient)
+    u = gradient / (np.sqrt(v) + V(h["epsilon"])) + V(h["weight_decay"]) * param
+    param = param + (z - param) * V(c) - u * V(rate * (1 - h["beta_1"] * (1 - c)))
+    return [param, z - u * V(rate), v]
+
+
+def _schedule_free_displacement(h, t):
+    """z, x and y by their definitions in the paper, where the gradient over its own size is 1; from z = 0, y = 1."""
+    z, x, y, total, largest = 0.0, 1 / h["beta_1"], 1.0, 0.0, 0.0
+    for i in range(1, t + 1):
+        rate = h["learning_rate"] * min(1, i / h["warmup_steps"]) * math.sqrt(1 - h["beta_2"] ** i)
+        largest = max(largest, rate)
+        weight = i ** h["r"] * largest ** h["weight_lr_power"]
+        total += weight
+        # The mean of i squares of 1 is 1 - beta_2^i.
+        z -= rate / math.sqrt(1 - h["beta_2"] ** i)
+        x += (z - x) * weight / total
+        y = (1 - h["beta_1"]) * z + h["beta_1"] * x
+    return y - 1
+
+
 def _momentum_displacement(h, t):
     """Sum over the steps 1..t of -lr (1 + d + ... + d^(i-1)), i.e. of -lr (1 - d^i) / (1 - d)."""
     d = h["momentum"]
@@ -413,6 +462,18 @@ _FTRL = {"learning_rate": RATE, "learning_rate_power": (-0.9, -0.1)}
 _FTRL |= {name: _STRENGTH for name in ("l1", "l2", "l2_shrinkage", "beta")}
 _FTRL_SLOTS = {"accumulator": POSITIVE, "linear": SIGNED}
 
+_ADAN = _ADAM | {"beta_3": DECAY, "weight_decay": _STRENGTH}
+# In the order of the kernel.
+_ADAN = {k: _ADAN[k] for k in ("learning_rate", "beta_1", "beta_2", "beta_3", "epsilon", "weight_decay")}
+_ADAN_SLOTS = {"momentum": SIGNED, "difference": SIGNED, "velocity": POSITIVE, "previous_gradient": SIGNED}
+_SCHEDULE_FREE = _ADAM | {"weight_decay": _STRENGTH, "warmup_steps": (1.0, 2000.0), "r": (0.0, 2.0)}
+_SCHEDULE_FREE |= {"weight_lr_power": (0.0, 2.0)}
+_SCHEDULE_FREE_SCALARS = {
+    "scalars": {"weight_sum": POSITIVE, "largest_rate": RATE},
+    "next_scalars": lambda h, step: _schedule_free_weights(h, step)[2],
+    "first_scalars": lambda h: {"weight_sum": 0.0, "largest_rate": 0.0},
+}
+
 _POWERS = {
     "scalars": {"beta_1_power": DECAY, "beta_2_power": DECAY},
     "next_scalars": lambda h, step: {f"beta_{k}_power": h[f"beta_{k}_power"] * h[f"beta_{k}"] for k in (1, 2)},
@@ -495,6 +556,14 @@ RULES: dict[str, Row] = {
     ),
     "lion": Row(
         lion, {"learning_rate": RATE, "beta_1": DECAY, "beta_2": DECAY}, {"momentum": SIGNED}, displacement=_steps(_one)
+    ),
+    "adan": Row(adan, _ADAN, _ADAN_SLOTS, displacement=_adam_displacement),
+    "schedule_free_adamw": Row(
+        schedule_free_adamw,
+        _SCHEDULE_FREE,
+        {"z": SIGNED, "velocity": POSITIVE},
+        **_SCHEDULE_FREE_SCALARS,
+        displacement=_schedule_free_displacement,
     ),
     "sgd": Row(sgd, {"learning_rate": RATE}, displacement=lambda h, t: -h["learning_rate"] * t),
     "sgd_momentum": Row(sgd_momentum, _MOMENTUM, {"momentum": SIGNED}, displacement=_momentum_displacement),
