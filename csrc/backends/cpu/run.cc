@@ -101,7 +101,7 @@ class Run {
     num_tasks_ = static_cast<int>(std::clamp<int64_t>(bytes / kMinBytesPerThread, 1, std::max(max_threads, 1)));
   }
 
-  bool operator()() {
+  bool operator()(double* scalars) {
     const StepOptions& options = step_.options;
     const bool rows = std::any_of(segments_, segments_ + num_segments_, HasRows);
     const bool per_segment = options.clip_norm != StepOptions::kOff;
@@ -128,15 +128,22 @@ class Run {
     if (options.accumulated_steps > 0) Accumulate();
     const bool applies = options.accumulated_steps == 0 || options.applies;
     if (applies && (per_segment || global)) ScaleByNorms(scale);
-    if (applies && kernels_.update == nullptr) {
+    if (applies && step_.rule->has_trust_ratio) {
       UpdateByTrustRatio();
     }
+    // Of each piece, added up in their order, whoever computed them.
+    std::vector<RuleSums> step_sums;
+    if (applies && kernels_.finish != nullptr) {
+      for (int i = 0; i < num_segments_; ++i) step_sums.resize(step_sums.size() + NumPieces(i));
+    }
     ForEachPiece([this](int i) { return NumPieces(i); },
-                 [this, applies](int i, int64_t /*number*/, int64_t piece) {
+                 [&](int i, int64_t number, int64_t piece) {
                    if (IsOnlyTouched(i)) return UpdateRows(segments_[i], scales_[i], piece);
                    UpdateChunk(segments_[i], scales_[i], applies, piece * kChunk,
-                               std::min((piece + 1) * kChunk, segments_[i].size));
+                               std::min((piece + 1) * kChunk, segments_[i].size),
+                               step_sums.empty() ? nullptr : &step_sums[number]);
                  });
+    if (applies && kernels_.finish != nullptr) Finish(step_sums, scalars);
     return true;
   }
 
@@ -321,8 +328,16 @@ class Run {
     return seen;
   }
 
-  // The rule at [begin, end), its gradient scaled and clipped. `sums` is for rules with a trust ratio.
-  void ApplyRule(Segment seen, double scale, int64_t begin, int64_t end, TrustSums* sums) const {
+  void Finish(const std::vector<RuleSums>& of_pieces, double* scalars) const {
+    RuleSums sums;
+    for (const RuleSums& piece : of_pieces) {
+      for (int k = 0; k < kMaxStepSums; ++k) sums.sum[k] += piece.sum[k];
+    }
+    kernels_.finish(step_.hyperparameters, step_.number, sums.sum, scalars);
+  }
+
+  // The rule at [begin, end), its gradient scaled and clipped. `sums` is for rules that have some.
+  void ApplyRule(Segment seen, double scale, int64_t begin, int64_t end, RuleSums* sums) const {
     alignas(64) char scratch[kChunk * sizeof(double)];
     const double limit = step_.options.clip_value;
     if (SeesSlices(seen)) {
@@ -340,7 +355,7 @@ class Run {
       }
     }
     if (sums != nullptr) {
-      kernels_.update_slots(step_.prepared, seen, begin, end, sums);
+      kernels_.update_and_sum(step_.prepared, seen, begin, end, sums);
     } else {
       kernels_.update(step_.prepared, seen, begin, end);
     }
@@ -355,7 +370,7 @@ class Run {
 
   // The same where a row of several slices is there, and the rule is to get the powers of each of them.
   void ApplyRuleSeparately(const Segment& seen, double scale, int64_t begin, int64_t end, int64_t row,
-                           TrustSums* sums) const {
+                           RuleSums* sums) const {
     alignas(64) char powers[3][kChunk * sizeof(double)];
     const int64_t value_size = step_.dtype == DType::kFloat64 ? sizeof(double) : sizeof(float);
     const Slices& slices = *seen.slices;
@@ -368,24 +383,24 @@ class Run {
     });
     const PowerSums gradient{powers[0], powers[1], powers[2]};
     if (sums != nullptr) {
-      kernels_.update_slots_separate(step_.prepared, seen, gradient, begin, end, sums);
+      kernels_.update_and_sum_separate(step_.prepared, seen, gradient, begin, end, sums);
     } else {
       kernels_.update_separate(step_.prepared, seen, gradient, begin, end);
     }
   }
 
   // The update of a rule without a trust ratio.
-  void Update(const Segment& segment, double scale, int64_t begin, int64_t end) const {
+  void Update(const Segment& segment, double scale, int64_t begin, int64_t end, RuleSums* sums) const {
     Segment seen = Decay(segment, begin, end);
     if (!SeesSlices(segment) || step_.sparse.rows == SparseRows::kEvery) {
-      return ApplyRule(seen, scale, begin, end, nullptr);
+      return ApplyRule(seen, scale, begin, end, sums);
     }
     Copy(seen.param_in, seen.param_out, begin, end);
     seen.param_in = seen.param_out;
     if (step_.sparse.rows == SparseRows::kSlotsOfEvery) {
       alignas(64) char moved[kChunk * sizeof(double)];
       seen.param_out = moved - begin * element_size_;
-      ApplyRule(seen, scale, begin, end, nullptr);
+      ApplyRule(seen, scale, begin, end, sums);
       ForEachTouched(*segment.slices, begin, end, [&](int64_t from, int64_t to, int64_t /*row*/) {
         Copy(seen.param_out, segment.param_out, from, to);
       });
@@ -396,29 +411,28 @@ class Run {
       seen.slot_in[k] = seen.slot_out[k];
     }
     ForEachTouched(*segment.slices, begin, end,
-                   [&](int64_t from, int64_t to, int64_t /*row*/) { ApplyRule(seen, scale, from, to, nullptr); });
+                   [&](int64_t from, int64_t to, int64_t /*row*/) { ApplyRule(seen, scale, from, to, sums); });
   }
 
   // Slots and norms first, everywhere, then the move: a norm is that of a whole segment.
   void UpdateByTrustRatio() const {
     int64_t chunks = 0;
     for (int i = 0; i < num_segments_; ++i) chunks += NumChunks(segments_[i].size);
-    std::vector<TrustSums> sums(chunks);
+    std::vector<RuleSums> sums(chunks);
     ForEachChunk([&](int i, int64_t chunk, int64_t begin, int64_t end) {
       ApplyRule(Decay(segments_[i], begin, end), scales_[i], begin, end, &sums[chunk]);
     });
-    std::vector<TrustSums> norms(num_segments_);
+    std::vector<RuleSums> squares(num_segments_);
     int64_t at = 0;
     for (int i = 0; i < num_segments_; ++i) {
       for (int64_t c = 0; c < NumChunks(segments_[i].size); ++c, ++at) {
-        norms[i].param += sums[at].param;
-        norms[i].direction += sums[at].direction;
+        for (int k = 0; k < 2; ++k) squares[i].sum[k] += sums[at].sum[k];
       }
     }
     ForEachChunk([&](int i, int64_t /*chunk*/, int64_t begin, int64_t end) {
       Segment seen = segments_[i];
       if (step_.options.weight_decay != StepOptions::kOff && seen.decays) seen.param_in = seen.param_out;
-      kernels_.move(step_.prepared, seen, begin, end, std::sqrt(norms[i].param), std::sqrt(norms[i].direction));
+      kernels_.move(step_.prepared, seen, begin, end, std::sqrt(squares[i].sum[0]), std::sqrt(squares[i].sum[1]));
     });
   }
 
@@ -442,14 +456,15 @@ class Run {
     }
   }
 
-  void UpdateChunk(const Segment& segment, double scale, bool applies, int64_t begin, int64_t end) const {
+  void UpdateChunk(const Segment& segment, double scale, bool applies, int64_t begin, int64_t end,
+                   RuleSums* sums) const {
     const StepOptions& options = step_.options;
     const int64_t n = end - begin;
     if (!applies) {
       Copy(segment.param_in, segment.param_out, begin, end);
       for (int k = 0; k < step_.rule->num_slots; ++k) Copy(segment.slot_in[k], segment.slot_out[k], begin, end);
-    } else if (kernels_.update != nullptr) {
-      Update(segment, scale, begin, end);
+    } else if (!step_.rule->has_trust_ratio) {
+      Update(segment, scale, begin, end, sums);
     }
     if (applies && options.accumulated_steps > 0) std::memset(At(segment.accumulator_out, begin), 0, n * element_size_);
     if (options.ema_momentum != StepOptions::kOff) {
@@ -503,10 +518,19 @@ class Run {
 
 Step PrepareStep(const Rule& rule, DType dtype, Isa isa, const UserOptions& options, const double* hyperparameters,
                  int64_t iterations, double loss_scale, double* scalars) {
-  Step step{&rule, dtype, isa, {}, options.At(iterations, loss_scale, dtype), HasOptions(options), hyperparameters[0]};
+  const double number = static_cast<double>(options.Updates(iterations) + 1);
   // By convention the first hyperparameter is the learning rate.
-  rule.kernels[static_cast<int>(dtype)].prepare(hyperparameters, static_cast<double>(options.Updates(iterations) + 1),
-                                                scalars, &step.prepared);
+  Step step{&rule,
+            dtype,
+            isa,
+            {},
+            options.At(iterations, loss_scale, dtype),
+            HasOptions(options),
+            {},
+            number,
+            hyperparameters[0]};
+  std::copy(hyperparameters, hyperparameters + rule.num_hyperparameters, step.hyperparameters);
+  rule.kernels[static_cast<int>(dtype)].prepare(hyperparameters, number, scalars, &step.prepared);
   return step;
 }
 
@@ -542,8 +566,8 @@ GradientSums SumGradients(DType dtype, Isa isa, const Segment* segments, int num
 }
 
 bool RunStep(const Step& step, const Segment* segments, int num_segments, int max_threads,
-             const ParallelFor& parallel_for) {
-  return Run(step, segments, num_segments, max_threads, parallel_for)();
+             const ParallelFor& parallel_for, double* scalars) {
+  return Run(step, segments, num_segments, max_threads, parallel_for)(scalars);
 }
 
 }  // namespace fusemin::cpu

@@ -55,8 +55,8 @@ struct SmallCopy {
 constexpr int kMaxSmallCopies = 2;
 constexpr uint32_t kMaxSmallCopyBytes = 4096;
 
-// Two sums of a tensor: of the squares of its gradient and how many elements of it are not finite, or of the squares of
-// the parameter and of the direction.
+// Two sums of a tensor: of the squares of its gradient and how many elements of it are not finite, or those of the
+// rule, see RuleSums.
 struct Sums {
   double first, second;
 };
@@ -64,7 +64,7 @@ struct Sums {
 // A rule with a trust ratio goes over everything twice.
 enum class Phase : uint8_t { kUpdate, kSlots, kMove };
 
-constexpr int kHeaderBytes = 376;
+constexpr int kHeaderBytes = 392;
 constexpr int kTableWords = (kParameterBytes - kHeaderBytes) / 8;
 
 // A tensor takes its pointers, a word for its size and flags, and half a word for the number of its first block.
@@ -90,9 +90,9 @@ struct StepParameters {
   uint64_t hyperparameters[kMaxHyperparameters];
   ScalarMemory scalars[kNumScalars];
   SmallCopy copies[kMaxSmallCopies];
-  // Scratch memory: Sums of every chunk of the step, Sums of the gradient and of the trust ratio of every tensor of the
-  // step, and the tickets.
-  uint64_t chunk_sums, gradient_sums, trust_sums, tickets;
+  // Scratch memory: Sums of every chunk of the step, Sums of the gradient and of the rule of every tensor of the step,
+  // and the tickets.
+  uint64_t chunk_sums, gradient_sums, rule_sums, tickets;
   // The number in the step of this launch's first chunk and first tensor.
   uint64_t first_chunk;
   uint32_t first_tensor;

@@ -222,7 +222,7 @@ Plan::Plan(const Step& step, const Segment* segments, int num_segments, const st
 
   const uint64_t element = kDTypeSize[static_cast<int>(step.dtype)];
   for (int i : tensors) num_bytes_ += ElementsMoved(rule, options, segments[i]) * element;
-  if (passes > 0) scratch_bytes_ = (num_chunks_ + 2 * num_tensors_) * sizeof(Sums);
+  if (passes > 0 || rule.num_step_sums > 0) scratch_bytes_ = (num_chunks_ + 2 * num_tensors_) * sizeof(Sums);
 }
 
 void Plan::AddLaunches(const std::vector<StepParameters>& groups, const std::vector<unsigned>& num_blocks,
@@ -245,7 +245,7 @@ std::string Plan::Enqueue(Stream stream, uint64_t scratch, uint64_t tickets) {
     if (scratch_bytes_ > 0) {
       p.chunk_sums = scratch;
       p.gradient_sums = scratch + num_chunks_ * sizeof(Sums);
-      p.trust_sums = p.gradient_sums + num_tensors_ * sizeof(Sums);
+      p.rule_sums = p.gradient_sums + num_tensors_ * sizeof(Sums);
     }
     p.tickets = tickets;
     error = LaunchKernel(*driver, context, stream, launch.rule, launch.variant, launch.num_blocks, &p);

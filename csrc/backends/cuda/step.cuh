@@ -51,6 +51,8 @@ struct Prepared {
   typename R::template Prepared<V> rule;
   Around<V> around;
   V ratio;
+  // The number of the update, from 1.
+  double number;
   double hyperparameters[kMaxHyperparameters];
   double scalars[kNumScalars], next_scalars[kMaxScalars];
 };
@@ -107,15 +109,15 @@ __device__ __forceinline__ void Prepare(const StepParameters& p, const Chunk& ch
       PrepareAround(p, options, chunk, of_step, prepared->hyperparameters[0], &prepared->around);
     }
     for (int i = 0; i < kMaxScalars; ++i) prepared->next_scalars[i] = prepared->scalars[kRuleScalar + i];
-    prepared->rule =
-        R::Prepare(prepared->hyperparameters, static_cast<double>(updates + 1), prepared->next_scalars, Narrow<V>());
+    prepared->number = static_cast<double>(updates + 1);
+    prepared->rule = R::Prepare(prepared->hyperparameters, prepared->number, prepared->next_scalars, Narrow<V>());
   }
   __syncthreads();
   if constexpr (HasTrustRatio<R>::kValue) {
     if (threadIdx.x == 0) {
       V ratio{};
       if (p.phase == Phase::kMove && p.num_tensors > 0) {
-        const Sums sums = Global<const Sums>(p.trust_sums)[p.first_tensor + chunk.tensor];
+        const Sums sums = Global<const Sums>(p.rule_sums)[p.first_tensor + chunk.tensor];
         ratio = R::Ratio(prepared->rule, static_cast<V>(sqrt(sums.first)), static_cast<V>(sqrt(sums.second)));
       }
       prepared->ratio = ratio;
@@ -219,8 +221,8 @@ struct Worker {
     if (changed || !at.InPlace(kParamIn, kParamOut)) at.Store(kParamOut, param);
   }
 
-  // The parameter and the slots by the rule.
-  __device__ __forceinline__ void Update(const At& at) const {
+  // The parameter and the slots by the rule, which adds to the sums if it has some.
+  __device__ __forceinline__ void Update(const At& at, Sums* sums) const {
     const Values gradient = Gradient(at);
     Values param = at.Load(kParamIn);
     if (kAround && (!around.moves || around.skipped)) {
@@ -237,7 +239,9 @@ struct Worker {
       V slot_values[kSlots + 1];
 #pragma unroll
       for (int s = 0; s < kSlots; ++s) slot_values[s] = Stored<T>::Load(slots[s].Get(k));
-      R::Update(c, Stored<T>::Load(gradient.Get(k)), value, slot_values);
+      V addends[kMaxStepSums]{};
+      UpdateElement<R>(c, Stored<T>::Load(gradient.Get(k)), value, slot_values, addends);
+      if constexpr (HasStepSums<R>::kValue) Add(*sums, Sums{addends[0], addends[1]});
       param.Set(k, Stored<T>::Store(value));
 #pragma unroll
       for (int s = 0; s < kSlots; ++s) slots[s].Set(k, Stored<T>::Store(slot_values[s]));
@@ -329,14 +333,26 @@ __device__ __forceinline__ void Step(const StepParameters& p) {
     if (p.phase == Phase::kSlots) {
       Sums sums{};
       ForEach<T>(p, chunk, [&](const auto& at) { worker(at).UpdateSlots(at, &sums); });
-      if (p.num_tensors > 0) SumOverTensor(p, chunk, sums, p.trust_sums);
+      if (p.num_tensors > 0) SumOverTensor(p, chunk, sums, p.rule_sums);
       return;
     }
     ForEach<T>(p, chunk, [&](const auto& at) { worker(at).Move(at); });
   } else {
-    ForEach<T>(p, chunk, [&](const auto& at) { worker(at).Update(at); });
+    Sums sums{};
+    ForEach<T>(p, chunk, [&](const auto& at) { worker(at).Update(at, &sums); });
+    if constexpr (HasStepSums<R>::kValue) {
+      if (p.num_tensors > 0) SumOverTensor(p, chunk, sums, p.rule_sums);
+    }
   }
   if (!p.finishes || !IsLastBlock(Global<uint32_t>(p.tickets), gridDim.x)) return;
+  if constexpr (HasStepSums<R>::kValue) {
+    const Sums of_step = SumOverStep(p, p.rule_sums);
+    if (threadIdx.x == 0) {
+      const double sums[kMaxStepSums] = {of_step.first, of_step.second};
+      R::Finish(prepared.hyperparameters, prepared.number, sums, prepared.next_scalars);
+    }
+    __syncthreads();
+  }
   for (int k = 0; k < p.num_copies; ++k) {
     const SmallCopy& copy = p.copies[k];
     for (uint32_t i = threadIdx.x; i < copy.bytes; i += kThreads) {

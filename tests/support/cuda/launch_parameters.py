@@ -6,7 +6,7 @@ import ctypes
 
 import numpy as np
 
-MAX_SLOTS, MAX_HYPERPARAMETERS, MAX_SCALARS = 4, 8, 2
+MAX_SLOTS, MAX_HYPERPARAMETERS, MAX_SCALARS = 4, 8, 3
 ROLES = [
     "gradient",
     "param_in",
@@ -21,7 +21,7 @@ ROLES = [
     "param_row",
 ]
 NUM_SCALARS = MAX_SCALARS + 3
-PARAMETER_BYTES, HEADER_BYTES = 4096, 376
+PARAMETER_BYTES, HEADER_BYTES = 4096, 392
 SIZE_BITS = 64 - 1 - len(ROLES)
 DTYPE_BYTES = [4, 8, 2, 2]
 # ScalarType: absent, a number, float32, float64, float16, bfloat16, int32, int64.
@@ -45,7 +45,7 @@ class StepParameters(ctypes.Structure):
         ("copies", SmallCopy * 2),
         ("chunk_sums", ctypes.c_uint64),
         ("gradient_sums", ctypes.c_uint64),
-        ("trust_sums", ctypes.c_uint64),
+        ("rule_sums", ctypes.c_uint64),
         ("tickets", ctypes.c_uint64),
         ("first_chunk", ctypes.c_uint64),
         ("first_tensor", ctypes.c_uint32),
@@ -108,7 +108,7 @@ class StepParameters(ctypes.Structure):
         chunks = self.first_chunk + sum(-(-t["size"] // self.chunk) for t in tensors)
         add(self.chunk_sums, chunks * SUMS_BYTES)
         add(self.gradient_sums, self.num_step_tensors * SUMS_BYTES)
-        add(self.trust_sums, self.num_step_tensors * SUMS_BYTES)
+        add(self.rule_sums, self.num_step_tensors * SUMS_BYTES)
         add(self.tickets, 4 * (1 + self.num_tensors))
         return regions
 
