@@ -47,7 +47,7 @@ KINDS = {
     ("tf.compat.v1.train", "tensor"): lambda: tf.constant(0.02, tf.float64),
     ("tf.compat.v1.train", "callable"): lambda: lambda: 0.02,
 }
-OWN_OPTIMIZERS = ["Adan", "ScheduleFreeAdamW"]
+OWN_OPTIMIZERS = ["Adan", "Prodigy", "ScheduleFreeAdamW"]
 OPTIMIZERS = {"tf.compat.v1.train": V1_OPTIMIZERS, "fusemin.optimizers": OWN_OPTIMIZERS}
 # What stock itself refuses.
 REFUSED = {("tf_keras legacy", "Nadam", "schedule"), ("tf.compat.v1.train", "FtrlOptimizer", "callable")}

@@ -127,6 +127,13 @@ ROWS: list[Row] = [
         {"weight_decay": 0.1, "warmup_steps": 400},
         _BETAS | {"r": 1.5, "weight_lr_power": 1.0, "epsilon": 1e-3},
     ),
+    *_rows(
+        _OWN,
+        "Prodigy",
+        {},
+        {"weight_decay": 0.1, "use_bias_correction": True},
+        _BETAS | {"beta_3": 0.9, "d_coef": 2.0, "epsilon": 1e-3},
+    ),
 ]
 
 # What surrounds the rule, for a rule without slots, one with, and one with a trust ratio.
@@ -167,7 +174,7 @@ OPTION_ROWS: list[Row] = [
     *_rows(("keras",), "Lamb", _DECAY | {"clipnorm": 0.3}, _DECAY | _EMA),
     *(
         row
-        for optimizer, no_prox in (("Adan", {"no_prox": True}), ("ScheduleFreeAdamW", {}))
+        for optimizer, no_prox in (("Adan", {"no_prox": True}), ("ScheduleFreeAdamW", {}), ("Prodigy", {}))
         for row in _rows(
             _OWN,
             optimizer,

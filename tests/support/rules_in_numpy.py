@@ -6,8 +6,9 @@ A rule is one function, which takes
     step            counted from 1
     gradient, param, *slots    arrays of one value type V, float32 or float64
 
-and returns `[param, *slots]`, and one row of `RULES`. A function rounds to V where stock rounds to V, and does its
-operations in the order of stock, so that the kernels can be held to a few units in the last place.
+and returns `[param, *slots]`, then the addends of the step's sums if the rule has some, and one row of `RULES`. A
+function rounds to V where stock rounds to V, and does its operations in the order of stock, so that the kernels can be
+held to a few units in the last place.
 """
 
 import math
@@ -54,6 +55,9 @@ class Row:
     has_sums: bool = False
     # From h and the step: the scalars after it.
     next_scalars: Callable[[dict, int], dict] = lambda h, step: {}
+    # The sums of a step, and from h, the step and the sums: the scalars after it.
+    step_sums: tuple[str, ...] = ()
+    finish: Callable[[dict, int, list[float]], dict] | None = None
     # From h: the scalars before the first step.
     first_scalars: Callable[[dict], dict] = lambda h: {}
     # From h and t: how far, in all, t steps of the constant gradient 1 move a parameter that starts at 1 with slots of
@@ -377,6 +381,47 @@ def _schedule_free_displacement(h, t):
     return y - 1
 
 
+def _prodigy_gamma(h, step):
+    corrected = math.sqrt(1 - math.pow(h["beta_2"], step)) / (1 - math.pow(h["beta_1"], step))
+    return h["learning_rate"] * (corrected if h["use_bias_correction"] > 0 else 1)
+
+
+def prodigy(h, step, gradient, param, m, v, s, start):
+    """Mishchenko & Defazio 2023, Algorithm 4, with m divided by d, and v and s by its square."""
+    V = _number_type(param)
+    gamma, ratio = _prodigy_gamma(h, step), h["d_ratio"]
+    rate = gamma * h["d"]
+    descent = gradient * (start - param)
+    m = m * V(h["beta_1"] * ratio) + gradient * V(1 - h["beta_1"])
+    v = v * V(h["beta_2"] * ratio * ratio) + np.square(gradient) * V(1 - h["beta_2"])
+    s = s * V(h["beta_3"] * ratio * ratio) + gradient * V((1 - h["beta_3"]) * gamma)
+    param = param * V(1 - rate * h["weight_decay"]) - m * V(rate) / (np.sqrt(v) + V(h["epsilon"]))
+    return [param, m, v, s, start, descent, np.abs(s)]
+
+
+def _prodigy_finish(h, step, sums):
+    r = h["r"] * h["beta_3"] * h["d_ratio"] ** 2 + sums[0] * (1 - h["beta_3"]) * _prodigy_gamma(h, step)
+    estimate = h["d_coef"] * r / sums[1] if sums[1] > 0 else 0.0
+    d = estimate if h["d"] < estimate else h["d"]
+    return {"d": d, "d_ratio": h["d"] / d, "r": r}
+
+
+def _prodigy_displacement(h, t):
+    """The algorithm as in the paper, where nothing is divided by d; from x = 1 with x0 = 0, for one element: r and |s|
+    of n are n times those."""
+    x, d, m, v, r, s = 1.0, _PRODIGY_FIRST["d"], 0.0, 0.0, 0.0, 0.0
+    for i in range(1, t + 1):
+        gamma = _prodigy_gamma(h, i)
+        m = h["beta_1"] * m + (1 - h["beta_1"]) * d
+        v = h["beta_2"] * v + (1 - h["beta_2"]) * d**2
+        r = h["beta_3"] * r - (1 - h["beta_3"]) * gamma * d**2 * x
+        s = h["beta_3"] * s + (1 - h["beta_3"]) * gamma * d**2
+        x -= gamma * d * m / math.sqrt(v)
+        d = max(d, h["d_coef"] * r / s)
+    assert d > _PRODIGY_FIRST["d"]
+    return x - 1
+
+
 def _momentum_displacement(h, t):
     """Sum over the steps 1..t of -lr (1 + d + ... + d^(i-1)), i.e. of -lr (1 - d^i) / (1 - d)."""
     d = h["momentum"]
@@ -474,6 +519,10 @@ _SCHEDULE_FREE_SCALARS = {
     "first_scalars": lambda h: {"weight_sum": 0.0, "largest_rate": 0.0},
 }
 
+_PRODIGY = _ADAN | {"d_coef": (0.5, 2.0), "use_bias_correction": (-1.0, 1.0)}
+# So large that the parameter is soon far from its start, which the estimate then follows.
+_PRODIGY_FIRST = {"d": 20.0, "d_ratio": 1.0, "r": 0.0}
+
 _POWERS = {
     "scalars": {"beta_1_power": DECAY, "beta_2_power": DECAY},
     "next_scalars": lambda h, step: {f"beta_{k}_power": h[f"beta_{k}_power"] * h[f"beta_{k}"] for k in (1, 2)},
@@ -564,6 +613,17 @@ RULES: dict[str, Row] = {
         {"z": SIGNED, "velocity": POSITIVE},
         **_SCHEDULE_FREE_SCALARS,
         displacement=_schedule_free_displacement,
+    ),
+    "prodigy": Row(
+        prodigy,
+        _PRODIGY,
+        _MOMENTS | {"s": SIGNED, "start": SIGNED},
+        {"d": (0.3, 1.0), "d_ratio": (0.3, 1.0), "r": POSITIVE},
+        has_sums=True,
+        step_sums=("descent", "magnitude"),
+        finish=_prodigy_finish,
+        first_scalars=lambda h: _PRODIGY_FIRST,
+        displacement=_prodigy_displacement,
     ),
     "sgd": Row(sgd, {"learning_rate": RATE}, displacement=lambda h, t: -h["learning_rate"] * t),
     "sgd_momentum": Row(sgd_momentum, _MOMENTUM, {"momentum": SIGNED}, displacement=_momentum_displacement),

@@ -8,6 +8,28 @@ Each works as any optimizer of `keras.optimizers` does, by its own step, and is 
 """
 
 from fusemin.optimizers.adan import Adan
+from fusemin.optimizers.cautious import (
+    CautiousAdam,
+    CautiousAdamW,
+    CautiousAdan,
+    CautiousLion,
+    CautiousNadam,
+    CautiousSGD,
+    cautious,
+)
+from fusemin.optimizers.prodigy import Prodigy
 from fusemin.optimizers.schedule_free import EvaluateAverage, ScheduleFreeAdamW
 
-__all__ = ["Adan", "EvaluateAverage", "ScheduleFreeAdamW"]
+__all__ = [
+    "Adan",
+    "CautiousAdam",
+    "CautiousAdamW",
+    "CautiousAdan",
+    "CautiousLion",
+    "CautiousNadam",
+    "CautiousSGD",
+    "EvaluateAverage",
+    "Prodigy",
+    "ScheduleFreeAdamW",
+    "cautious",
+]

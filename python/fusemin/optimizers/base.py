@@ -16,6 +16,11 @@ def wide(x) -> tf.Tensor:
     return tf.cast(x, WIDE) if tf.is_tensor(x) or isinstance(x, tf.Variable) else tf.constant(x, WIDE)
 
 
+def arithmetic_dtype(dtype: tf.DType) -> tf.DType:
+    """The dtype that variables of a dtype are computed in."""
+    return tf.float32 if tf.as_dtype(dtype).size < 4 else tf.as_dtype(dtype)
+
+
 def narrow(numbers: dict[str, tf.Tensor], dtype: tf.DType) -> types.SimpleNamespace:
     """Numbers of a step, by name, rounded to the type of the arithmetic."""
     return types.SimpleNamespace(**{name: tf.cast(x, dtype) for name, x in numbers.items()})
@@ -102,8 +107,9 @@ class Optimizer(keras.optimizers.Optimizer):
 
     def _add_scalar(self, name: str, value: float):
         """A variable of float64, which all replicas agree on."""
+        # Keras' constants go through float32.
         return self.add_variable(
-            (), keras.initializers.Constant(value), "float64", aggregation="only_first_replica", name=name
+            (), lambda shape, dtype=None: wide(value), "float64", aggregation="only_first_replica", name=name
         )
 
     def _next_step(self) -> tf.Tensor:
@@ -131,7 +137,7 @@ class Optimizer(keras.optimizers.Optimizer):
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
         held = [getattr(self, f"_{name}")[index] for name in self.slot_names]
-        dtype = tf.float64 if variable.dtype == tf.float64 else tf.float32
+        dtype = arithmetic_dtype(variable.dtype)
         c = narrow(self._numbers(wide(learning_rate), self._use_weight_decay(variable)), dtype)
         tensors = [tf.cast(tf.convert_to_tensor(x), dtype) for x in (gradient, variable, *held)]
         for old, new in zip([variable, *held], self._updated(c, *tensors), strict=True):

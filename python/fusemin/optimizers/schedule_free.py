@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from fusemin.families.family import Adapter
 from fusemin.families.own import fused_by
-from fusemin.optimizers.base import Optimizer, check_fraction, excluded_from_decay, wide
+from fusemin.optimizers.base import Optimizer, arithmetic_dtype, check_fraction, excluded_from_decay, wide
 
 
 @fused_by(
@@ -129,10 +129,9 @@ class ScheduleFreeAdamW(Optimizer):
         for variable, z in zip(self._trainable_variables, self._z, strict=True):
             # y = (1 - beta_1) z + beta_1 x.
             share = 1.0 - 1.0 / self.beta_1 if to_average else 1.0 - self.beta_1
-            dtype = tf.as_dtype(z.dtype)
-            wide_dtype = tf.float64 if dtype == tf.float64 else tf.float32
-            now, end = (tf.cast(tf.convert_to_tensor(v), wide_dtype) for v in (variable, z))
-            variable.assign(tf.cast(now + (end - now) * tf.constant(share, wide_dtype), dtype))
+            dtype = arithmetic_dtype(z.dtype)
+            now, end = (tf.cast(tf.convert_to_tensor(v), dtype) for v in (variable, z))
+            self.assign(variable, now + (end - now) * tf.constant(share, dtype))
         self._holds_average.assign(to_average)
 
     @contextlib.contextmanager
