@@ -1,7 +1,7 @@
-"""`python -m benchmarks.page RESULTS.json PAGE.md`: puts tables and answers of a run into a page, between markers.
+"""`python -m benchmarks.page RESULTS.json PAGE.md`: puts tables, answers and plots of a run into a page.
 
-What stands between `<!-- results: NAME -->` and `<!-- end -->` is replaced: NAME is "machine", "acceptance", or a
-question. All else is left as it is.
+The plots are written beside the page. What stands in it between `<!-- results: NAME -->` and `<!-- end -->` is
+replaced: NAME is "machine", "acceptance", or a question. All else is left as it is.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import pathlib
 import re
 
 from benchmarks import report
+from benchmarks.questions import QUESTIONS
 
 _PART = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -51,6 +52,8 @@ def main():
     parser.add_argument("page", type=pathlib.Path)
     arguments = parser.parse_args()
     result = json.loads(arguments.results.read_text(encoding="utf-8"))
+    for name, question in result["questions"].items():
+        report.save_plot(QUESTIONS[name], report.rows_of(question), arguments.page.parent / f"{name}.png")
     arguments.page.write_text(filled(arguments.page.read_text(encoding="utf-8"), result), encoding="utf-8")
 
 

@@ -44,7 +44,18 @@ class Rival:
     """
 
     name: str
-    group: Literal["fusemin", "stock", "fusemin, jit", "stock, jit", "loss", "loss, jit", "other", "other, jit"]
+    group: Literal[
+        "fusemin",
+        "stock",
+        "fusemin, jit",
+        "stock, jit",
+        "fusemin, eager",
+        "stock, eager",
+        "loss",
+        "loss, jit",
+        "other",
+        "other, jit",
+    ]
     library: str
     build: Callable
     needs: tuple[str, ...] = ()
@@ -143,15 +154,14 @@ def _tf_fit(run, variables, optimizer=None) -> Fit:
     return Fit(lambda: run(tf.constant(SEED)).numpy(), save, lambda values: restore_variables(state(), values))
 
 
-def _minimize(library, family, problem, learning_rate, num_steps, jit_compile=False) -> Fit:
-    """`minimize` inside a `tf.function`, so that it is traced once."""
+def _minimize(library, family, problem, learning_rate, num_steps, jit_compile=False, eager=False) -> Fit:
+    """`minimize` inside a `tf.function`, so that it is traced once; or called eagerly, as most people do."""
     import tensorflow as tf
 
     variables, loss = tf_variables(problem), problem.bind(tf_math())
     optimizer, minimize = ADAMS[family][0](learning_rate), minimize_of(library)
     loss_fn = (lambda seed: loss(variables, seed)) if problem.seeded else (lambda: loss(variables))
 
-    @functools.partial(tf.function, autograph=False)
     def run(seed):
         return minimize(
             loss_fn,
@@ -162,7 +172,7 @@ def _minimize(library, family, problem, learning_rate, num_steps, jit_compile=Fa
             **({"seed": seed} if problem.seeded else {}),
         )
 
-    return _tf_fit(run, variables, optimizer)
+    return _tf_fit(run if eager else tf.function(run, autograph=False), variables, optimizer)
 
 
 def _tape_loop(problem, num_steps, variables, apply, jit_compile=None):
@@ -320,6 +330,11 @@ def _jit(rival: Rival) -> Rival:
     return dataclasses.replace(rival, name=f"{rival.name}, jit", group=f"{rival.group}, jit", build=build)
 
 
+def _eager(rival: Rival) -> Rival:
+    build = functools.partial(rival.build, eager=True)
+    return dataclasses.replace(rival, name=f"{rival.name}, eager", group=f"{rival.group}, eager", build=build)
+
+
 def _tape_rival(name, wrap) -> Rival:
     return Rival(name, "other", "tensorflow", functools.partial(_gradient_tape, wrap), family="keras")
 
@@ -332,6 +347,7 @@ RIVALS = {
     for rival in [
         *_DEFAULT,
         *map(_jit, _DEFAULT),
+        *map(_eager, _DEFAULT),
         _tape_rival("GradientTape loop, keras Adam", lambda optimizer: optimizer),
         _tape_rival("GradientTape loop, fuse(keras Adam)", fused),
         Rival("loss and gradient alone", "loss", "tensorflow", _loss_alone),

@@ -44,7 +44,7 @@ macro(add_cuda_unit unit source depends)
   set(fatbin ${CUDA_BINARY}/${unit}.fatbin)
   add_custom_command(
     OUTPUT ${fatbin}
-    COMMAND ${Python_EXECUTABLE} ${compile_cuda} ${source} --include ${KERNELS_SOURCE} --out ${CUDA_BINARY}
+    COMMAND ${tools_python} ${compile_cuda} ${source} --include ${KERNELS_SOURCE} --out ${CUDA_BINARY}
       --architectures ${cuda_architectures} --compress-mode ${FUSEMIN_CUDA_COMPRESSION}
     DEPENDS ${source} ${compile_cuda} ${cuda_headers} ${depends}
     COMMENT "Compiling the CUDA kernels of ${unit}"
@@ -86,4 +86,5 @@ set_source_files_properties(${CUDA_BINARY}/images.cc PROPERTIES OBJECT_DEPENDS "
 # Apart, and without a compiler cache: it would not see that a file that is embedded has changed.
 add_library(fusemin_cuda_images OBJECT ${CUDA_BINARY}/images.cc)
 set_target_properties(fusemin_cuda_images PROPERTIES CXX_COMPILER_LAUNCHER "")
+target_include_directories(fusemin_cuda_images PRIVATE ${KERNELS_SOURCE})
 target_link_libraries(fusemin_cuda PRIVATE fusemin_cuda_images)

@@ -17,7 +17,11 @@ ADAMS = ["keras Adam", "tf_keras Adam", "tf_keras legacy Adam", "tf.compat.v1 Ad
 OF_MINIMIZE = {f"{library}, {adam}" for library in ("fusemin", "tfp") for adam in ADAMS}
 TAPE = "GradientTape loop, keras Adam"
 RIVALS = {
-    "steps": {*OF_MINIMIZE, TAPE, "loss and gradient alone"},
+    "steps": {
+        *OF_MINIMIZE,
+        *("tfp, keras Adam, eager", "tfp, tf_keras legacy Adam, eager", "fusemin, keras Adam, eager"),
+        *(TAPE, "loss and gradient alone"),
+    },
     "update": {"fusemin, op", "fusemin, kernel", "copy", "stock, keras Adam", "stock, tf_keras legacy Adam"},
     "first_call": {
         f"{library}, {adam}{mode}"

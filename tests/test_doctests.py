@@ -13,7 +13,7 @@ MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(fusemin.__path__, "fusemin.")
     if not module.name.endswith("__main__")
-    and not module.name.startswith(("fusemin.fusemin_ops", "fusemin.libfusemin_cuda"))
+    and not module.name.startswith(("fusemin.fusemin_ops_", "fusemin.libfusemin_cuda"))
 )
 
 

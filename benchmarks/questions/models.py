@@ -59,5 +59,7 @@ QUESTION = Question(
     method=__doc__,
     run=_run,
     summarize=_summarize,
-    plot=functools.partial(plots.bars, label="µs a step", scale=1e6),
+    plot=functools.partial(
+        plots.bars, label="µs a step", scale=1e6, only=lambda row: not row.notes["group"].endswith("jit")
+    ),
 )

@@ -1,7 +1,8 @@
 """Microseconds a step of Adam, by number and size of variables, in default mode (not compiled by XLA).
 
 Each rival minimizes the sum of (x - 5)^2 in float32, or a multilayer perceptron's loss, and records the loss of every
-step. "loss and gradient alone" has no update. "times stock" is the median over the rounds of the time of the fastest
+step. "loss and gradient alone" has no update. "eager" is `minimize` called from Python, as most people do, tracing
+included. "times stock" is the median over the rounds of the time of the fastest
 `tfp.math.minimize`, which is the one of the four families with the smallest median of the row, by the rival's time of
 the same round. How times are taken stands in `race.py`:
 
@@ -20,6 +21,8 @@ __doc__ += race.__doc__
 STOCK = {name for name, rival in RIVALS.items() if rival.group == "stock"}
 OTHERS = {"GradientTape loop, keras Adam", "torch loop, fused", "torch loop, foreach", "loss and gradient alone"}
 ALL = {name for name, rival in RIVALS.items() if rival.group == "fusemin"} | STOCK | OTHERS
+# As most people call `minimize`: not from a `tf.function`. TFP's loop then runs op by op.
+EAGER = {"tfp, keras Adam, eager", "tfp, tf_keras legacy Adam, eager", "fusemin, keras Adam, eager"}
 FEW = {"fusemin, keras Adam", "fusemin, tf_keras legacy Adam", "torch loop, fused"} | STOCK
 # TFP takes half a minute to trace a loop over 200 variables, and minutes over 500 with all but the legacy Adam.
 MANY = {"fusemin, keras Adam", "fusemin, tf_keras legacy Adam", "tfp, tf_keras legacy Adam", "torch loop, fused"}
@@ -36,7 +39,7 @@ def _large(size):
 # Of each workload: how many steps a run has, who runs it, and where it stands in the plot.
 NUMBER, SIZE = "variables of 100 elements", "one variable"
 WORKLOADS = [
-    (SCALAR, 2000, ALL, (SIZE, 1)),
+    (SCALAR, 2000, ALL | EAGER, (SIZE, 1)),
     (_large(100), 2000, FEW, (SIZE, 100)),
     (_large(10_000), 1000, FEW, (SIZE, 10_000)),
     (_large(100_000), 400, FEW, (SIZE, 100_000)),
@@ -44,13 +47,13 @@ WORKLOADS = [
     (FOUR_MILLION, 20, ALL, (SIZE, 4_000_000)),
     (_large(10_000_000), 10, FEW, (SIZE, 10_000_000)),
     (_many(10), 500, FEW, (NUMBER, 10)),
-    (FIFTY, 200, ALL, (NUMBER, 50)),
+    (FIFTY, 200, ALL | EAGER, (NUMBER, 50)),
     (_many(500), 20, MANY, (NUMBER, 500)),
     (TWO_HUNDRED, 20, {*MANY, "tfp, keras Adam"}, None),
     (PERCEPTRON, 100, ALL, None),
 ]
 SMOKE_WORKLOADS = [
-    (Quadratic("2 variables of 10", 2, (10,)), 20, ALL, (NUMBER, 2)),
+    (Quadratic("2 variables of 10", 2, (10,)), 20, ALL | EAGER, (NUMBER, 2)),
     (_large(100), 20, FEW, (SIZE, 100)),
 ]
 

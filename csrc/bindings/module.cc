@@ -309,7 +309,6 @@ None; and a line of documentation, `doc`.)");
       [] {
         py::dict info;
         info["version"] = FUSEMIN_VERSION;
-        info["tensorflow"] = FUSEMIN_TENSORFLOW_VERSION;
         info["compiler"] = __VERSION__;
 #ifdef FUSEMIN_CUDA_ARCHITECTURES
         info["cuda_architectures"] = FUSEMIN_CUDA_ARCHITECTURES;
@@ -318,6 +317,6 @@ None; and a line of documentation, `doc`.)");
 #endif
         return info;
       },
-      R"(What this build was made of: versions of fusemin, tensorflow and the compiler, and the architectures that the CUDA
+      R"(What this build was made of: versions of fusemin and the compiler, and the architectures that the CUDA
 kernels are compiled for beside PTX ("80 90"), or None if it has no CUDA kernels.)");
 }

@@ -8,13 +8,17 @@
 TensorShape([100])
 """
 
-from fusemin import optimizers
+import importlib
+from types import ModuleType
+
+from fusemin import convergence, optimizers
 from fusemin._build import __version__
 from fusemin.api.explanation import Explanation, explain
 from fusemin.api.fused_optimizer import fuse
 from fusemin.api.minimization import minimize
 from fusemin.api.minimizer import Minimizer
 from fusemin.api.stateless import minimize_stateless
+from fusemin.api.tfp_replacement import replacing_tfp
 from fusemin.loop.convergence import LossNotDecreasing
 from fusemin.loop.traceable import MinimizeTraceableQuantities
 from fusemin.update import op_gradients  # noqa: F401  Registers the gradients of the ops.
@@ -26,10 +30,23 @@ __all__ = [
     "MinimizeTraceableQuantities",
     "Minimizer",
     "__version__",
+    "convergence",
     "explain",
     "fuse",
     "minimize",
     "minimize_stateless",
     "optimizers",
+    "replacing_tfp",
     "stock",
+    "sts",
+    "vi",
 ]
+
+# These import TensorFlow Probability, which fusemin does not need: imported when asked for.
+_WITH_TFP = ("sts", "vi")
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _WITH_TFP:
+        return importlib.import_module(f"fusemin.{name}")
+    raise AttributeError(f"module 'fusemin' has no attribute {name!r}")

@@ -1,6 +1,7 @@
 """What this build of fusemin was made of, and its op library."""
 
 import pathlib
+from collections.abc import Mapping
 
 import tensorflow as tf
 
@@ -18,22 +19,39 @@ OPTIONS = _core.options()
 HAS_CUDA_KERNELS = _core.build_info()["cuda_architectures"] is not None
 
 
-def check_tensorflow(built: str, running: str) -> None:
-    """Raises an ImportError unless both versions of TensorFlow are of one minor version.
+# An op library for each minor version of TensorFlow that this build is for, as "2.21".
+_PREFIX = "fusemin_ops_"
+OP_LIBRARIES = {
+    path.stem.removeprefix(_PREFIX).replace("_", "."): path
+    for path in sorted(pathlib.Path(__file__).parent.glob(f"{_PREFIX}*.so"))
+}
+
+
+def op_library(running: str, libraries: Mapping[str, pathlib.Path]) -> pathlib.Path:
+    """The op library for a version of TensorFlow.
 
     The C++ ABI of TensorFlow's ops changes from one minor version to the next: a library of another one fails to load
     with an undefined symbol, or loads and crashes.
+
+    Args:
+        running: a version, such as "2.21.0".
+        libraries: the libraries that there are, by minor version.
+
+    Raises:
+        ImportError: there is none for this version.
     """
-    if built.split(".")[:2] != running.split(".")[:2]:
-        raise ImportError(
-            f"this fusemin was built for TensorFlow {built}, but TensorFlow {running} is running. "
-            f"Install tensorflow=={'.'.join(built.split('.')[:2])}.*, or build fusemin against {running}."
-        )
-
-
-check_tensorflow(_core.build_info()["tensorflow"], tf.__version__)
+    minor = ".".join(running.split(".")[:2])
+    if minor in libraries:
+        return libraries[minor]
+    built = " and ".join(libraries) or "none"
+    install = " or ".join(f"'tensorflow=={minor}.*'" for minor in libraries)
+    raise ImportError(
+        f"TensorFlow {running} is running, and this fusemin was built for TensorFlow {built}. "
+        f"Install {install}, or build fusemin from its source in this environment: "
+        "pip install --no-build-isolation . (docs/install.md)"
+    )
 
 
 # The wrappers `fusemin_fused_step`, `fusemin_trace_rows` and `fusemin_gradient_sums`. Loaded at import, since a
 # SavedModel that holds the ops has no other way to them.
-OPS = tf.load_op_library(str(pathlib.Path(__file__).with_name("fusemin_ops.so")))
+OPS = tf.load_op_library(str(op_library(tf.__version__, OP_LIBRARIES)))

@@ -26,6 +26,11 @@ def is_plain_variable(variable) -> bool:
     return type(variable) is resource_variable_ops.ResourceVariable
 
 
+def is_function_graph(graph) -> bool:
+    """Whether a graph is a function's, in which TensorFlow orders the ops on a variable; not one of TensorFlow 1."""
+    return isinstance(graph, func_graph.FuncGraph)
+
+
 def is_composite(value) -> bool:
     """Whether a value consists of tensors or variables. `tf.nest` expands them, but does not say which they are."""
     return isinstance(value, tf.__internal__.CompositeTensor) and not isinstance(value, tf.Variable)

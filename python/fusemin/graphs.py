@@ -1,8 +1,18 @@
 """Functions traced for one purpose, and the memory of their graphs."""
 
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
 import tensorflow as tf
 
 from fusemin import _compat
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def without_autograph(function: _Function) -> _Function:
+    """A decorator that keeps AutoGraph out of a function, and its type for who checks types."""
+    return cast(_Function, tf.autograph.experimental.do_not_convert(function))
 
 
 def trace(function, *specs, jit_compile=None):

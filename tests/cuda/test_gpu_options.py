@@ -1,4 +1,4 @@
-"""What surrounds a rule, on the GPU's op kernels with the interpreting driver, bit for bit as on the CPU: the same
+"""Options, on the GPU's op kernels with the interpreting driver, bit for bit as on the CPU: the same
 optimizer steps with both ops, on the same gradients."""
 
 import keras

@@ -7,7 +7,7 @@ from tests.support.cuda.kernel_cases import CASES, LIMIT, check, check_launches_
 from tests.support.kernel_step import DTYPES, draw
 from tests.support.rules_in_numpy import RULES
 
-# Every rule and dtype takes the step of all sizes in test_rules_interpreted.py. What surrounds a rule is one template
+# Every rule and dtype takes the step of all sizes in test_rules_interpreted.py. The options are one template
 # for all: rules without slots, with two, with a trust ratio, and with scalars of their own show it.
 RULES_OF_CASES = ["adam", "lamb", "sgd", "adam_powers"]
 

@@ -60,7 +60,7 @@ def in_one_piece(fit, seed, trace_fn, criterion, jit_compile):
 
 def in_segments(fit, seed, trace_fn, criterion, jit_compile, split):
     if seed is not None:
-        seed = seeds.sanitize_seed(seed, "minimize")
+        seed = seeds.sanitize_seed(seed)
     options = Options(criterion, tf.reduce_all, False)
     program = SegmentProgram(
         lambda: fit.step(seed), lambda step: trace_fn, options, seed is not None, CAPACITY, jit_compile

@@ -1,5 +1,13 @@
 """TFP's own functions, with fusemin in place of the `minimize` and `minimize_stateless` they call: the same results."""
 
+import contextlib
+import inspect
+import pathlib
+import re
+import subprocess
+import sys
+import threading
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +17,7 @@ import tf_keras
 from tensorflow_probability.python.vi import optimization
 
 import fusemin
+from fusemin.api import tfp_replacement
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -154,9 +163,94 @@ CALLERS = {
 def test_same_results(caller, monkeypatch):
     stock = CALLERS[caller]()
     called = []
-    for name in ("minimize", "minimize_stateless"):
-        ours = getattr(fusemin, name)
-        monkeypatch.setattr(optimization, name, lambda *a, ours=ours, **k: called.append(ours) or ours(*a, **k))
-    ours = CALLERS[caller]()
+    for name, ours in tfp_replacement._OURS.items():
+        monkeypatch.setitem(tfp_replacement._OURS, name, lambda *a, f=ours, **k: called.append(f) or f(*a, **k))
+    with fusemin.replacing_tfp():
+        ours = CALLERS[caller]()
     assert called
     tf.nest.map_structure(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), ours, stock)
+
+
+STOCK = [(module, name, getattr(module, name)) for module in (optimization, tfp.math) for name in tfp_replacement._OURS]
+
+
+OURS = object()
+
+
+def are_stock():
+    return [getattr(module, name) is theirs for module, name, theirs in STOCK]
+
+
+def test_contexts_are_nested_and_restored():
+    with fusemin.replacing_tfp():
+        with pytest.raises(KeyError), fusemin.replacing_tfp():
+            raise KeyError
+        assert not any(are_stock())
+        with fusemin.replacing_tfp():
+            pass
+        assert not any(are_stock())
+    assert all(are_stock())
+
+
+def test_other_threads_keep_what_they_have(monkeypatch):
+    """Two threads, each with a context of its own, and one without, at the same time."""
+    monkeypatch.setitem(tfp_replacement._OURS, "minimize", lambda *args, **kwargs: OURS)
+    barrier = threading.Barrier(3)
+    seen = {}
+
+    def run(name, context):
+        with context:
+            barrier.wait()
+            x = tf.Variable(0.0)
+            optimizer = tf_keras.optimizers.legacy.SGD(0.1)
+            seen[name] = tfp.math.minimize(lambda: x**2, 3, optimizer, trainable_variables=[x]) is OURS
+            barrier.wait()
+
+    contexts = {"one": fusemin.replacing_tfp(), "two": fusemin.replacing_tfp(), "none": contextlib.nullcontext()}
+    threads = [threading.Thread(target=run, args=item) for item in contexts.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == {"one": True, "two": True, "none": False}
+    assert all(are_stock())
+
+
+def test_another_version_is_refused(monkeypatch):
+    monkeypatch.setattr(tfp, "__version__", "0.26.0")
+    message = r"inside of TensorFlow Probability 0\.25, 0\.26\.0 is installed"
+    with pytest.raises(ImportError, match=message), fusemin.replacing_tfp():
+        pass
+    assert all(are_stock())
+
+
+def test_functions_of_tfp_by_fusemin():
+    """Same signature, same results, and TFP's own are left alone."""
+    for ours, theirs in (
+        (fusemin.vi.fit_surrogate_posterior, tfp.vi.fit_surrogate_posterior),
+        (fusemin.vi.fit_surrogate_posterior_stateless, tfp.vi.fit_surrogate_posterior_stateless),
+        (fusemin.sts.fit_with_hmc, tfp.sts.fit_with_hmc),
+    ):
+        assert inspect.signature(ours) == inspect.signature(theirs)
+        assert ours.__doc__ == theirs.__doc__
+    losses = [
+        function(target, normal_surrogate(), tf_keras.optimizers.Adam(0.1), 5, seed=SEED)
+        for function in (fusemin.vi.fit_surrogate_posterior, tfp.vi.fit_surrogate_posterior)
+    ]
+    np.testing.assert_allclose(*losses, rtol=2e-5)
+    assert all(are_stock())
+
+
+def test_import_of_fusemin_does_not_import_tfp():
+    """Nor need it: it takes seconds."""
+    program = "import sys, fusemin; assert 'tensorflow_probability' not in sys.modules; fusemin.vi"
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def test_all_of_tfps_callers_go_through_one_module():
+    """Where the installed TFP imports `minimize`: a module beside these would be missed."""
+    root = pathlib.Path(tfp.__file__).parent / "python"
+    importing = re.compile(r"^from tensorflow_probability\.python\.math(\.minimize)? import minimize", re.MULTILINE)
+    found = [p.relative_to(root) for p in root.rglob("*.py") if not p.stem.endswith("_test")]
+    found = {str(path) for path in found if importing.search((root / path).read_text(encoding="utf-8"))}
+    assert found == {"math/__init__.py", "vi/optimization.py"}

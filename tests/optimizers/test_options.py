@@ -1,4 +1,4 @@
-"""What surrounds a rule, against the optimizer's own update: clipping, decay, averages, accumulation, loss scales."""
+"""A step's options, against the optimizer's own update: clipping, decay, averages, accumulation, loss scales."""
 
 import keras
 import numpy as np

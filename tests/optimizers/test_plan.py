@@ -121,7 +121,7 @@ def test_variables():
     x = tf.Variable(1.0)
     assert plan(keras.optimizers.SGD(), []).reason == "there is no variable to update"
     assert plan(keras.optimizers.SGD(), [x, x]).reason == "a variable is listed twice"
-    assert plan(keras.optimizers.SGD(), [x, 3]).reason == "there is a variable of a kind that is not known"
+    assert plan(keras.optimizers.SGD(), [x, 3]).reason == "a variable is of an unsupported type"
 
 
 def test_slots_of_keras_variables_have_the_names_that_stock_gives_them():

@@ -136,7 +136,7 @@ ROWS: list[Row] = [
     ),
 ]
 
-# What surrounds the rule, for a rule without slots, one with, and one with a trust ratio.
+# Options, for a rule without slots, one with, and one with a trust ratio.
 _SURROUNDED = ("SGD", "Adam", "AdamW")
 _CLIPPING = [{"clipvalue": 0.2}, {"clipnorm": 0.5}, {"global_clipnorm": 0.5}]
 _DECAY = {"weight_decay": 0.1}

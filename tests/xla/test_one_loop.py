@@ -16,6 +16,8 @@ RANDOM = np.random.default_rng(0)
 START, TARGET = RANDOM.normal(size=[2, SIZE])
 MATRIX = RANDOM.normal(size=[SIZE, SIZE]) / SIZE
 IN_PLACE = "output_to_operand_aliasing"
+# TensorFlow 2.20 leaves the emitter that the loop needs off.
+HAS_LOOPS = tuple(map(int, tf.__version__.split(".")[:2])) >= (2, 21)
 
 
 def distance(x):
@@ -93,7 +95,7 @@ def compare(make_optimizer, losses, **options):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("loss", ELEMENTWISE)
 def test_a_gradient_of_the_same_element_is_part_of_the_loop(loss, optimizer):
-    assert IN_PLACE in compare(OPTIMIZERS[optimizer], ELEMENTWISE[loss])
+    assert (IN_PLACE in compare(OPTIMIZERS[optimizer], ELEMENTWISE[loss])) == HAS_LOOPS
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

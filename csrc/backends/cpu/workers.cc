@@ -1,7 +1,7 @@
 #include "backends/cpu/workers.h"
 
 #include <pthread.h>
-#include <sched.h>
+#include <sched.h>  // For sched_yield.
 
 #include <algorithm>
 #include <atomic>
@@ -12,6 +12,8 @@
 #include <system_error>
 #include <thread>
 #include <vector>
+
+#include "compat/platform.h"
 
 namespace fusemin::cpu {
 namespace {
@@ -31,16 +33,14 @@ void Pause() {
 class Worker {
  public:
   // The thread may run where its creator may.
-  Worker() : knows_allowed_(sched_getaffinity(0, sizeof allowed_, &allowed_) == 0), thread_(&Worker::Loop, this) {
-    thread_.detach();
-  }
+  Worker() : thread_(&Worker::Loop, this) { thread_.detach(); }
 
   // Before `TakeBack`; `task` must outlive it.
   void Give(const std::function<void(int)>* task, int index, const std::fenv_t& environment) {
     task_ = task;
     index_ = index;
     environment_ = environment;
-    giver_cpu_ = sched_getcpu();
+    giver_processor_ = compat::CurrentProcessor();
     // Sequentially consistent, as in Sleep: either this thread sees that the worker sleeps or the worker sees the task.
     state_.store(State::kGiven);
     if (asleep_.load()) {
@@ -73,19 +73,13 @@ class Worker {
       if (state_.load() != State::kGiven) Sleep();
       State given = State::kGiven;
       if (!state_.compare_exchange_strong(given, State::kRunning)) continue;
-      if (sched_getcpu() == giver_cpu_) LeaveTheGiver();
+      // The kernel likes to wake a thread on the processor of whoever woke it, and may leave both there for seconds while
+      // another one is idle: a step on two threads then takes longer than on one.
+      if (compat::CurrentProcessor() == giver_processor_) allowed_.Leave(giver_processor_);
       std::fesetenv(&environment_);
       (*task_)(index_);
       state_.store(State::kIdle, std::memory_order_release);
     }
-  }
-
-  // The kernel likes to wake a thread on the processor of whoever woke it, and may leave both there for seconds while
-  // another one is idle: a step on two threads then takes longer than on one.
-  void LeaveTheGiver() {
-    cpu_set_t others = allowed_;
-    CPU_CLR(giver_cpu_, &others);
-    if (knows_allowed_ && CPU_COUNT(&others) > 0) sched_setaffinity(0, sizeof others, &others);
   }
 
   void Sleep() {
@@ -98,9 +92,8 @@ class Worker {
   const std::function<void(int)>* task_ = nullptr;
   int index_ = 0;
   std::fenv_t environment_;
-  int giver_cpu_ = 0;
-  cpu_set_t allowed_;
-  const bool knows_allowed_;
+  int giver_processor_ = 0;
+  const compat::Processors allowed_;
   std::atomic<State> state_{State::kIdle};
   std::atomic<bool> asleep_{false};
   std::mutex mutex_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "compat/fusion_emitters.h"
 #include "xla/debug_options_flags.h"
 #include "xla/hlo/builder/lib/constants.h"
 #include "xla/service/cpu/cpu_options.h"
@@ -28,7 +29,7 @@ std::optional<int64_t> FindMinBytes() {
   xla::HloModuleConfig config;
   config.set_debug_options(xla::GetDebugOptionsFromFlags());
   const absl::StatusOr<int64_t> small = xla::cpu::options::SmallWhileLoopByteThreshold(config);
-  if (!config.debug_options().xla_cpu_use_fusion_emitters() || !small.ok() ||
+  if (!compat::UsesFusionEmitters(config.debug_options()) || !small.ok() ||
       !xla::cpu::options::UseExperimentalLoopFusion(config)) {
     return std::nullopt;
   }

@@ -1,8 +1,10 @@
 """`explain`: what updates which variable, and why."""
 
 import dataclasses
+import html
 import io
-from typing import NamedTuple
+import shutil
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 from rich.console import Console
@@ -13,6 +15,7 @@ from fusemin.api.fused_optimizer import is_fused
 from fusemin.arguments import check_optimizer
 from fusemin.families import inner_optimizers
 from fusemin.loop.variables import as_variable_list, check_variables, unwrap_variable
+from fusemin.types import Optimizer
 from fusemin.update.plan import Stock, plan
 
 
@@ -60,7 +63,7 @@ def _readable(num_bytes: int) -> str:
     return f"{num_bytes} B"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Explanation:
     """What `explain` found. Prints as a table.
 
@@ -78,18 +81,39 @@ class Explanation:
         return all(row.rule is not None for row in self.rows)
 
     def __str__(self) -> str:
-        table = Table("variables", "dtype", "device", "update", title=self.optimizer, title_justify="left")
-        for row in self.rows:
-            shown = ", ".join(row.variables[:3])
-            if len(row.variables) > 3:
-                shown += f" and {len(row.variables) - 3} more"
-            table.add_row(shown, row.dtype, row.device or "-", row.update)
+        table = Table(*_COLUMNS, title=self.optimizer, title_justify="left")
+        for cells in self._cells():
+            table.add_row(*cells)
         text = io.StringIO()
-        Console(file=text, width=100).print(table)
-        return text.getvalue().rstrip()
+        # As wide as the terminal: a table that is wider breaks apart.
+        Console(file=text, width=min(shutil.get_terminal_size().columns, 120)).print(table)
+        return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        lines = [f"<table><caption>{html.escape(self.optimizer)}</caption>"]
+        for tag, rows in (("th", [_COLUMNS]), ("td", self._cells())):
+            for cells in rows:
+                escaped = (html.escape(cell).replace("\n", "<br>") for cell in cells)
+                lines.append("<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in escaped) + "</tr>")
+        return "".join([*lines, "</table>"])
+
+    def _cells(self) -> list[tuple[str, str, str, str]]:
+        rows = []
+        for row in self.rows:
+            names = list(row.variables[:3])
+            if len(row.variables) > 3:
+                names.append(f"and {len(row.variables) - 3} more")
+            rows.append(("\n".join(names), row.dtype, row.device or "-", row.update))
+        return rows
 
 
-def explain(optimizer, variables) -> Explanation:
+_COLUMNS = ("variables", "dtype", "device", "update")
+
+
+def explain(optimizer: Optimizer, variables: Any) -> Explanation:
     """Says what `minimize`, or an optimizer from `fuse`, would update these variables with: the fused op, or the
     optimizer's own `apply_gradients`.
 
@@ -123,7 +147,9 @@ def explain(optimizer, variables) -> Explanation:
     for inner in inner_optimizers(optimizer) if reason else ():
         if is_fused(inner):
             of_inner = plan(inner, variables)
-            reason += f"; its inner {type(inner).__name__}: " + (of_inner.reason or f"fused, rule '{of_inner.rule}'")
+            reason = f"{reason}; its inner {type(inner).__name__}: " + (
+                of_inner.reason or f"fused, rule '{of_inner.rule}'"
+            )
     groups: dict[tuple[tf.DType, str], list[tf.Variable]] = {}
     for variable in unwrapped:
         groups.setdefault((variable.dtype, variable.device), []).append(variable)

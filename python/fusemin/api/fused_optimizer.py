@@ -1,13 +1,16 @@
 """`fuse`: an optimizer that takes fused steps, for loops that are not `minimize`."""
 
 import logging
+from typing import TypeVar
 
 from fusemin.arguments import check_optimizer
 from fusemin.families import STEPS_ATTRIBUTE, find_family, inner_optimizers
+from fusemin.types import Optimizer
 from fusemin.update.plan import find_class_reason
 from fusemin.update.traced_steps import TracedSteps
 
 _LOGGER = logging.getLogger("fusemin")
+_Optimizer = TypeVar("_Optimizer", bound=Optimizer)
 
 
 class _Fused:
@@ -47,6 +50,7 @@ def _fused_class(stock: type, mixin: type) -> type:
       stock: the class.
       mixin: of its family.
     """
+    known: type
     for known in type.__subclasses__(stock):
         if mixin in known.__bases__:
             return known
@@ -60,7 +64,7 @@ def is_fused(optimizer) -> bool:
     return isinstance(optimizer, _Fused)
 
 
-def fuse(optimizer):
+def fuse(optimizer: _Optimizer) -> _Optimizer:
     """Makes an optimizer take fused steps, for loops that are not `minimize`.
 
     For `model.compile(optimizer=fusemin.fuse(optimizer))` and `model.fit`, and for loops of your own with
@@ -113,10 +117,11 @@ def fuse(optimizer):
     for inner in inner_optimizers(optimizer):
         fuse(inner)
     reason = find_class_reason(optimizer)
-    if reason is not None:
+    family = find_family(optimizer)
+    if reason is not None or family is None:
         _LOGGER.debug("%s is left as it is: %s", type(optimizer).__name__, reason)
         return optimizer
-    fused = _fused_class(type(optimizer), find_family(optimizer).mixin)
+    fused = _fused_class(type(optimizer), family.mixin)
     # Past `__setattr__`: some optimizers have their own.
     object.__setattr__(optimizer, "__class__", fused)
     return optimizer

@@ -1,27 +1,32 @@
 """`minimize`, the drop-in for `tfp.math.minimize`."""
 
+from collections.abc import Callable
+from typing import Any
+
 import tensorflow as tf
 
+from fusemin import graphs
 from fusemin.api.divergence import warn_of_divergence
 from fusemin.api.minimizer import Minimizer
 from fusemin.arguments import check_not_swapped
 from fusemin.loop.traceable import trace_loss
+from fusemin.types import ConvergenceCriterion, Loss, NumSteps, Optimizer, Seed, Trace
 
 
-@tf.autograph.experimental.do_not_convert
+@graphs.without_autograph
 def minimize(
-    loss_fn,
-    num_steps,
-    optimizer,
-    convergence_criterion=None,
-    batch_convergence_reduce_fn=tf.reduce_all,
-    trainable_variables=None,
-    trace_fn=trace_loss,
-    return_full_length_trace=True,
-    jit_compile=False,
-    seed=None,
-    name="minimize",
-):
+    loss_fn: Loss,
+    num_steps: NumSteps,
+    optimizer: Optimizer,
+    convergence_criterion: ConvergenceCriterion | None = None,
+    batch_convergence_reduce_fn: Callable[[Any], Any] = tf.reduce_all,
+    trainable_variables: Any = None,
+    trace_fn: Callable[..., Any] = trace_loss,
+    return_full_length_trace: bool = True,
+    jit_compile: bool | str | None = False,
+    seed: Seed | None = None,
+    name: str = "minimize",
+) -> Trace:
     """Minimizes a loss with an optimizer and returns the trace of the optimization. Drop-in for `tfp.math.minimize`.
 
     Runs `num_steps` times: differentiate `loss_fn()` with respect to the trainable variables, update the variables.

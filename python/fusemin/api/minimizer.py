@@ -4,11 +4,12 @@ import contextlib
 import dataclasses
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from fusemin import families, graphs
+from fusemin import _compat, families, graphs
 from fusemin.api.explanation import Explanation, explain
 from fusemin.arguments import (
     as_flag,
@@ -27,9 +28,8 @@ from fusemin.loop.segment import run_loop
 from fusemin.loop.traceable import normalize_trace_fn, trace_loss
 from fusemin.loop.variable_step import VariableStep
 from fusemin.loop.variables import as_variable_list
+from fusemin.types import ConvergenceCriterion, Loss, NumSteps, Optimizer, Seed, Trace
 from fusemin.update.replication import check_strategy
-
-_SALT = "minimize"
 
 
 class Minimizer:
@@ -59,16 +59,16 @@ class Minimizer:
 
     def __init__(
         self,
-        loss_fn,
-        optimizer,
-        convergence_criterion=None,
-        batch_convergence_reduce_fn=tf.reduce_all,
-        trainable_variables=None,
-        trace_fn=trace_loss,
-        return_full_length_trace=True,
-        jit_compile=False,
-        name="minimize",
-    ):
+        loss_fn: Loss,
+        optimizer: Optimizer,
+        convergence_criterion: ConvergenceCriterion | None = None,
+        batch_convergence_reduce_fn: Callable[[Any], Any] = tf.reduce_all,
+        trainable_variables: Any = None,
+        trace_fn: Callable[..., Any] = trace_loss,
+        return_full_length_trace: bool = True,
+        jit_compile: bool | str | None = False,
+        name: str = "minimize",
+    ) -> None:
         check_callable(loss_fn, "loss_fn")
         check_optimizer(optimizer)
         check_convergence_criterion(convergence_criterion)
@@ -98,8 +98,8 @@ class Minimizer:
         self._release.atexit = False
 
     # AutoGraph of a user's tf.function would convert all of this code, which takes seconds.
-    @tf.autograph.experimental.do_not_convert
-    def __call__(self, num_steps, seed=None):
+    @graphs.without_autograph
+    def __call__(self, num_steps: NumSteps, seed: Seed | None = None) -> Trace:
         """Runs the optimization.
 
         Args:
@@ -114,8 +114,8 @@ class Minimizer:
         """
         return self._run(num_steps, seed)
 
-    def run_once(self, num_steps, seed=None):
-        """As a call, of a minimizer that is called once: traces for this `num_steps` only, which is quicker."""
+    def run_once(self, num_steps: NumSteps, seed: Seed | None = None) -> Trace:
+        """Like `__call__`, for a minimizer that is called once: traces for this `num_steps` only, which is quicker."""
         return self._run(num_steps, seed, once=True)
 
     def _run(self, num_steps, seed, once=False):
@@ -126,7 +126,7 @@ class Minimizer:
         if program.compiles_loop and tf.is_tensor(num_steps):
             raise ValueError("`num_steps` must be known when the function is traced if `jit_compile` is True")
         if seed is not None:
-            seed = seeds.sanitize_seed(seed, _SALT)
+            seed = seeds.sanitize_seed(seed)
         if graphs.is_recorded():
             # The tape may outlive this minimizer. Its graphs are then for the garbage collector.
             self._release.detach()
@@ -145,7 +145,7 @@ class Minimizer:
     def _run_in_graph(self, num_steps, seed, compiles_loop):
         if compiles_loop:
             return self._compiled(num_steps, seed)
-        if isinstance(tf.compat.v1.get_default_graph(), tf.__internal__.FuncGraph):
+        if _compat.is_function_graph(tf.compat.v1.get_default_graph()):
             return self._program.inline_run(num_steps, seed)
 
         def minimize():

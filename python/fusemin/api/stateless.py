@@ -1,6 +1,8 @@
 """`minimize_stateless`, the drop-in for `tfp.math.minimize_stateless`."""
 
 import contextlib
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -26,8 +28,7 @@ from fusemin.loop.segment import run_loop
 from fusemin.loop.step_protocol import StepResult
 from fusemin.loop.traceable import explained_trace_fn, trace_loss
 from fusemin.loop.tracing_errors import explained_tracing
-
-_SALT = "minimize"
+from fusemin.types import ConvergenceCriterion, Loss, NumSteps, PureOptimizer, Seed, Trace
 
 
 class StatelessStep:
@@ -103,20 +104,20 @@ def _as_parameters(init):
     return tf.nest.map_structure(convert, init)
 
 
-@tf.autograph.experimental.do_not_convert
+@graphs.without_autograph
 def minimize_stateless(
-    loss_fn,
-    init,
-    num_steps,
-    optimizer,
-    convergence_criterion=None,
-    batch_convergence_reduce_fn=tf.reduce_all,
-    trace_fn=trace_loss,
-    return_full_length_trace=True,
-    jit_compile=False,
-    seed=None,
-    name="minimize_stateless",
-):
+    loss_fn: Loss,
+    init: Any,
+    num_steps: NumSteps,
+    optimizer: PureOptimizer,
+    convergence_criterion: ConvergenceCriterion | None = None,
+    batch_convergence_reduce_fn: Callable[[Any], Any] = tf.reduce_all,
+    trace_fn: Callable[..., Any] = trace_loss,
+    return_full_length_trace: bool = True,
+    jit_compile: bool | str | None = False,
+    seed: Seed | None = None,
+    name: str = "minimize_stateless",
+) -> tuple[Any, Trace]:
     """Minimizes a loss that is a pure function of its parameters. Drop-in for `tfp.math.minimize_stateless`.
 
     Args:
@@ -128,8 +129,11 @@ def minimize_stateless(
       num_steps: see `minimize`.
       optimizer: a pure optimizer, with `init(parameters)`, which returns a state, and `update(grads, state,
         parameters)`, which returns `(updates, state)`; the updates are added to the parameters.
-      convergence_criterion, batch_convergence_reduce_fn, return_full_length_trace, jit_compile: see `minimize`.
+      convergence_criterion: see `minimize`.
+      batch_convergence_reduce_fn: see `minimize`.
       trace_fn: function of a `MinimizeTraceableQuantities`.
+      return_full_length_trace: see `minimize`.
+      jit_compile: see `minimize`.
       seed: see `minimize`.
       name: name scope of the ops.
 
@@ -173,7 +177,7 @@ def minimize_stateless(
     check_convergence_criterion(convergence_criterion)
     check_callable(batch_convergence_reduce_fn, "batch_convergence_reduce_fn")
     num_steps = check_num_steps(num_steps)
-    seed = None if seed is None else seeds.sanitize_seed(seed, _SALT)
+    seed = None if seed is None else seeds.sanitize_seed(seed)
     name = as_scope_name(name)
     options = Options(
         criterion_or_none(convergence_criterion, batch_convergence_reduce_fn),

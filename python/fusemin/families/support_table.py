@@ -1,4 +1,4 @@
-"""The README's table of what is fused, from the registry: `python -m fusemin.families.support_table`."""
+"""The table of docs/reference/fused.md, from the registry: `python -m fusemin.families.support_table`."""
 
 from fusemin.families.registry import families
 

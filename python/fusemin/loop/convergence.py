@@ -6,6 +6,7 @@ auxiliary_state)`, called at every later step, returns `(has_converged, state)`.
 """
 
 import collections
+from typing import Any
 
 import tensorflow as tf
 
@@ -44,7 +45,14 @@ class LossNotDecreasing:
     True
     """
 
-    def __init__(self, atol=None, rtol=None, window_size=10, min_num_steps=20, name="LossNotDecreasing"):
+    def __init__(
+        self,
+        atol: Any = None,
+        rtol: Any = None,
+        window_size: int = 10,
+        min_num_steps: int = 20,
+        name: str = "LossNotDecreasing",
+    ) -> None:
         if atol is None and rtol is None:
             raise ValueError("at least one of `atol` and `rtol` must be given")
         self.atol = atol
@@ -53,13 +61,13 @@ class LossNotDecreasing:
         self.min_num_steps = min_num_steps
         self.name = name
 
-    def bootstrap(self, loss, grads, parameters):
+    def bootstrap(self, loss: Any, grads: Any, parameters: Any) -> Any:
         """The state at step 0."""
         del grads, parameters
         loss = tf.convert_to_tensor(loss)
         return LossNotDecreasingState(loss, tf.zeros_like(loss), tf.zeros_like(loss))
 
-    def one_step(self, step, loss, grads, parameters, auxiliary_state):
+    def one_step(self, step: Any, loss: Any, grads: Any, parameters: Any, auxiliary_state: Any) -> tuple[Any, Any]:
         """`(has_converged, state)` at a step from 1 on."""
         del grads, parameters
         with tf.name_scope(self.name):
@@ -80,11 +88,11 @@ class LossNotDecreasing:
 class _Never:
     """A criterion that is never met."""
 
-    def bootstrap(self, loss, grads, parameters):
+    def bootstrap(self, loss: Any, grads: Any, parameters: Any) -> Any:
         del loss, grads, parameters
         return ()
 
-    def one_step(self, step, loss, grads, parameters, auxiliary_state):
+    def one_step(self, step: Any, loss: Any, grads: Any, parameters: Any, auxiliary_state: Any) -> tuple[Any, Any]:
         del step, grads, parameters, auxiliary_state
         return tf.zeros(tf.shape(loss), tf.bool), ()
 

@@ -5,7 +5,7 @@ import tensorflow as tf
 from fusemin.loop.accessed_variables import AccessedVariables
 from fusemin.loop.seed_argument import seeded
 from fusemin.loop.tracing_errors import explained_tracing
-from fusemin.loop.variables import unwrap_variable
+from fusemin.loop.variables import as_variable_list, check_variables, unwrap_variable
 
 
 def as_loss(loss):
@@ -54,17 +54,23 @@ def check_gradients(gradients, names, advice: str, kind: str = "") -> None:
         )
 
 
-def differentiator(loss_fn, watched):
+def differentiator(loss_fn, trainable_variables):
     """How loss and gradients are had.
 
     Args:
       loss_fn: the user's loss.
-      watched: the variables to differentiate with respect to, as the user knows them, or None for what `loss_fn` reads.
+      trainable_variables: what to differentiate with respect to, or None for what `loss_fn` reads.
 
     Returns:
-      `(differentiate, read)`: a function from a seed to loss and gradients, and a list where it leaves the variables
-      that `loss_fn` read, if `watched` is None.
+      `(differentiate, variables)`: a function from a seed to loss and gradients, and the variables as the user knows
+      them; without `trainable_variables` a list where `differentiate` leaves those that `loss_fn` read.
+
+    Raises:
+      TypeError, ValueError, NotImplementedError: see `as_variable_list` and `check_variables`.
     """
+    watched = None if trainable_variables is None else as_variable_list(trainable_variables)
+    if watched is not None:
+        check_variables([unwrap_variable(v) for v in watched])
     call = seeded(loss_fn)
     accessed = AccessedVariables(loss_fn) if watched is None else None
 
@@ -81,4 +87,4 @@ def differentiator(loss_fn, watched):
         check_gradients(gradients, [f"'{v.name}'" for v in variables], " of `trainable_variables`", "variable")
         return loss, gradients
 
-    return differentiate, accessed.selected if accessed is not None else []
+    return differentiate, watched if accessed is None else accessed.selected

@@ -8,7 +8,7 @@ from fusemin.loop.loop import Options
 from fusemin.loop.trace_plan import convert_leaf
 from fusemin.loop.traceable import MinimizeTraceableQuantities, normalize_trace_fn
 from fusemin.loop.variable_step import applier
-from fusemin.loop.variables import as_variable_list, check_variables, unwrap_variable
+from fusemin.loop.variables import unwrap_variable
 from fusemin.update.gradients import densify
 
 
@@ -20,11 +20,7 @@ class EagerStep:
     """
 
     def __init__(self, loss_fn, optimizer, trainable_variables):
-        watched = None if trainable_variables is None else as_variable_list(trainable_variables)
-        if watched is not None:
-            check_variables([unwrap_variable(v) for v in watched])
-        self._differentiate, read = differentiator(loss_fn, watched)
-        self.variables = read if watched is None else watched
+        self._differentiate, self.variables = differentiator(loss_fn, trainable_variables)
         self._apply = applier(optimizer, self.variables)
 
     def __call__(self, seed):

@@ -9,7 +9,7 @@ from fusemin.constraints import constrain, constraint
 from fusemin.families import find_family
 from fusemin.loop.differentiation import differentiator
 from fusemin.loop.step_protocol import StepResult
-from fusemin.loop.variables import as_variable_list, check_variables, unwrap_variable
+from fusemin.loop.variables import unwrap_variable
 from fusemin.update.fused_step import TraceSource, fused_step
 from fusemin.update.gradients import densify, is_sparse
 from fusemin.update.plan import Stock, plan
@@ -43,19 +43,15 @@ class VariableStep:
     optimizer_state = ()
 
     def __init__(self, loss_fn, optimizer, trainable_variables, use_seed, compile_loss=False):
-        watched = None if trainable_variables is None else as_variable_list(trainable_variables)
-        if watched is not None:
-            check_variables([unwrap_variable(v) for v in watched])
-        self.variables = watched
         self.update = None
         # The functions hold no reference to `self`: without a cycle, graphs are freed as soon as the step is.
-        differentiate, read = differentiator(loss_fn, watched)
+        differentiate, variables = differentiator(loss_fn, trainable_variables)
         seed = tf.TensorSpec([2], tf.int32) if use_seed else None
         self._differentiate = graphs.trace(differentiate, seed, jit_compile=compile_loss or None)
         # What is compiled is one op where it is called.
         self._num_loss_ops = 1 if compile_loss else len(self._differentiate.graph.get_operations())
         self.effects = graphs.has_effects(self._differentiate.graph.get_operations())
-        self.variables = list(read) if watched is None else watched
+        self.variables = list(variables)
         loss, gradients = self._differentiate.structured_outputs
         self.loss = tf.TensorSpec(loss.shape, loss.dtype)
         self.parameters = [tf.TensorSpec(v.shape, v.dtype) for v in self._unwrapped()]

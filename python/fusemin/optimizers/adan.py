@@ -1,5 +1,7 @@
 """Adan."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from fusemin.families.family import Adapter
@@ -64,16 +66,16 @@ class Adan(Optimizer):
 
     def __init__(
         self,
-        learning_rate=0.001,
-        beta_1=0.98,
-        beta_2=0.92,
-        beta_3=0.99,
-        epsilon=1e-8,
-        weight_decay=None,
-        no_prox=False,
-        name="adan",
-        **kwargs,
-    ):
+        learning_rate: Any = 0.001,
+        beta_1: float = 0.98,
+        beta_2: float = 0.92,
+        beta_3: float = 0.99,
+        epsilon: float = 1e-8,
+        weight_decay: float | None = None,
+        no_prox: bool = False,
+        name: str = "adan",
+        **kwargs: Any,
+    ) -> None:
         for argument, value in (("beta_1", beta_1), ("beta_2", beta_2), ("beta_3", beta_3)):
             check_fraction(argument, value)
         super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, name=name, **kwargs)
@@ -120,7 +122,7 @@ class Adan(Optimizer):
         )
         return (param - descent) * c.shrinkage, momentum, difference, velocity, gradient
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
         return super().get_config() | {
             "beta_1": self.beta_1,

@@ -1,6 +1,7 @@
 """Prodigy."""
 
 import math
+from typing import Any
 
 import tensorflow as tf
 
@@ -66,18 +67,18 @@ class Prodigy(Optimizer):
 
     def __init__(
         self,
-        learning_rate=1.0,
-        beta_1=0.9,
-        beta_2=0.999,
-        beta_3=None,
-        epsilon=1e-8,
-        weight_decay=None,
-        d0=1e-6,
-        d_coef=1.0,
-        use_bias_correction=False,
-        name="prodigy",
-        **kwargs,
-    ):
+        learning_rate: Any = 1.0,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        beta_3: float | None = None,
+        epsilon: float = 1e-8,
+        weight_decay: float | None = None,
+        d0: float = 1e-6,
+        d_coef: float = 1.0,
+        use_bias_correction: bool = False,
+        name: str = "prodigy",
+        **kwargs: Any,
+    ) -> None:
         for argument, value in (("beta_1", beta_1), ("beta_2", beta_2), ("beta_3", beta_3)):
             check_fraction(argument, value or 0.0)
         if not d0 > 0.0:
@@ -163,7 +164,7 @@ class Prodigy(Optimizer):
         param = param * c.keeps_param - momentum * c.rate / (tf.sqrt(velocity) + c.epsilon)
         return param, momentum, velocity, s, start
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
         return super().get_config() | {
             "beta_1": self.beta_1,

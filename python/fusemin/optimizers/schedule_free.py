@@ -1,6 +1,8 @@
 """Schedule-free AdamW."""
 
 import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -68,17 +70,17 @@ class ScheduleFreeAdamW(Optimizer):
 
     def __init__(
         self,
-        learning_rate=0.0025,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        weight_decay=None,
-        warmup_steps=0,
-        r=0.0,
-        weight_lr_power=2.0,
-        name="schedule_free_adamw",
-        **kwargs,
-    ):
+        learning_rate: Any = 0.0025,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        weight_decay: float | None = None,
+        warmup_steps: int = 0,
+        r: float = 0.0,
+        weight_lr_power: float = 2.0,
+        name: str = "schedule_free_adamw",
+        **kwargs: Any,
+    ) -> None:
         check_fraction("beta_1", beta_1)
         check_fraction("beta_2", beta_2)
         if beta_1 == 0.0:
@@ -135,7 +137,7 @@ class ScheduleFreeAdamW(Optimizer):
         self._holds_average.assign(to_average)
 
     @contextlib.contextmanager
-    def evaluation(self):
+    def evaluation(self) -> Iterator[list]:
         """A context in which the variables hold x, the average. Afterwards they hold what they held before, to the bit.
 
         Yields:
@@ -185,7 +187,7 @@ class ScheduleFreeAdamW(Optimizer):
         param = param + (z - param) * c.weight - descent * c.param_rate
         return param, z - descent * c.rate, velocity
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
         return super().get_config() | {
             "beta_1": self.beta_1,

@@ -7,7 +7,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from fusemin import _compat, graphs
-from fusemin._build import HAS_CUDA_KERNELS, RULES
+from fusemin._build import HAS_CUDA_KERNELS, OPTIONS, RULES
 from fusemin.families import (
     Adapter,
     Family,
@@ -24,6 +24,8 @@ from fusemin.update.gradients import find_gradient_reason, is_sparse
 from fusemin.update.stock_ops import is_stock
 
 FUSED_DTYPES = (tf.float32, tf.float64, tf.float16, tf.bfloat16)
+# The options that need a sum over the gradients of all variables and no variable of their own, by the names of Keras.
+_OVER_ALL = [name for name, option in OPTIONS.items() if option["sums"] == "all_tensors" and not option["tensors"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +163,7 @@ def _reasons(family, optimizer, variables, unwrapped, gradients, context: Contex
     if reason is not None:
         yield reason
     if any(v is None for v in unwrapped):
-        yield "there is a variable of a kind that is not known"
+        yield "a variable is of an unsupported type"
     option = family.unsupported_option(optimizer, unwrapped)
     option = option or family.adapter(optimizer).unsupported(inner, unwrapped)
     if option:
@@ -207,10 +209,10 @@ def _common_reasons(optimizer, inner, rule: str, variables: list[tf.Variable], c
     if RULES.get(rule, {}).get("step_sums") and len({(v.dtype, v.device) for v in variables}) > 1:
         yield f"the sums of rule '{rule}' are over variables of several dtypes or devices"
     several_dtypes = len({v.dtype for v in variables}) > 1
-    decided_over_all = getattr(inner, "global_clipnorm", None) and "global_clipnorm"
+    decided_over_all = next((name for name in _OVER_ALL if getattr(inner, name, None)), None)
     if several_dtypes and decided_over_all:
         # Stock fails: it has no sum of norms of several dtypes.
-        yield "global_clipnorm is over variables of several dtypes"
+        yield f"{decided_over_all} is over variables of several dtypes"
     if inner is not optimizer:
         decided_over_all = f"the loss scale of {type(optimizer).__name__}"
         if several_dtypes and context.xla:

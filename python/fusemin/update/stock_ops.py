@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+from collections.abc import Iterator
 
 _OPEN = contextvars.ContextVar("fusemin_stock", default=False)
 
@@ -12,7 +13,7 @@ def is_stock() -> bool:
 
 
 @contextlib.contextmanager
-def stock():
+def stock() -> Iterator[None]:
     """Inside of it nothing that is run or traced has ops of fusemin: optimizers take their own updates.
 
     For a SavedModel with a signature that trains. A graph that was traced with the fused op loads after `import

@@ -162,7 +162,7 @@ class _FunctionParser:
                 at += 1
             elif label := re.compile(r"([$%\w]+)\s*:(?!:)").match(text, at):
                 if label[1] in self.function.labels:
-                    raise NotImplementedError(f"{self.function.name}: label {label[1]} stands twice")
+                    raise NotImplementedError(f"{self.function.name}: label {label[1]} is there twice")
                 self.function.labels[label[1]] = len(self._raw)
                 at = label.end()
             else:
