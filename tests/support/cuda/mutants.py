@@ -172,8 +172,8 @@ MUTANTS = {
     ),
     "LAMB's ratio is of the first tensor": Mutant(
         STEP,
-        "Global<const Sums>(p.trust_sums())[p.first_tensor + chunk.tensor];",
-        "Global<const Sums>(p.trust_sums())[p.first_tensor];",
+        "Global<const Sums>(p.rule_sums())[p.first_tensor + chunk.tensor];",
+        "Global<const Sums>(p.rule_sums())[p.first_tensor];",
         "sizes",
         AssertionError,
         "lamb",
