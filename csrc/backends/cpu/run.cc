@@ -608,12 +608,21 @@ Step PrepareStep(const Rule& rule, DType dtype, Isa isa, const UserOptions& opti
   // By convention the first hyperparameter is the learning rate.
   Now<double, int64_t> now{iterations, options.Updates(iterations), hyperparameters[0], {}};
   std::copy(option_scalars, option_scalars + kNumOptionScalars, now.scalars);
-  Step step{&rule, dtype, isa, {}, options, {}, HasOptions(options), {}, 0.0, options.GradientScale(now), options.Applies(now)};
+  Step step{&rule,
+            dtype,
+            isa,
+            {},
+            options,
+            {},
+            HasOptions(options),
+            {},
+            0.0,
+            options.GradientScale(now),
+            options.Applies(now)};
   step.number = static_cast<double>(now.updates + 1);
   std::copy(hyperparameters, hyperparameters + rule.num_hyperparameters, step.hyperparameters);
   FindOptionKernels(isa)[static_cast<int>(dtype)].prepare(options, now, &step.prepared_options);
-  rule.kernels[static_cast<int>(dtype)].prepare(hyperparameters, step.number, scalars,
-                                                &step.prepared);
+  rule.kernels[static_cast<int>(dtype)].prepare(hyperparameters, step.number, scalars, &step.prepared);
   return step;
 }
 
