@@ -154,9 +154,9 @@ MUTANTS = {
         AssertionError,
     ),
     "every parameter decays": Mutant(
-        STEP,
-        "p.options.AnyBeforeRule(chunk.decays);",
-        "p.options.AnyBeforeRule(true);",
+        MEMORY,
+        "chunk.decays = word >> kDecayBit & 1;",
+        "chunk.decays = true;",
         "weight_decay",
         AssertionError,
     ),
