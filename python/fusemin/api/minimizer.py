@@ -216,21 +216,19 @@ class Minimizer:
         _check_can_run(options)
         num_steps = check_num_steps(num_steps)
         check_strategy(optimizer_is_known=families.find_family(program.optimizer) is not None)
-        given_seed = seed
-        if seed is not None:
-            seed = seeds.sanitize_seed(seed)
+        sanitized: Any = None if seed is None else seeds.sanitize_seed(seed)
         batches = None if options.data is None else Batches(options.data)
         with explained_failure(program.jit_compile) if program.jit_compile else contextlib.nullcontext():
             segments = program.segments(seed is not None, num_steps, batches, options)
             identity = {
-                "seed": given_seed if isinstance(given_seed, int) else None if seed is None else seed.numpy().tolist(),
+                "seed": seed if seed is None or isinstance(seed, int) else sanitized.numpy().tolist(),
                 "jit_compile": program.jit_compile,
             }
             run = Run(
                 segments,
                 program.optimizer,
                 num_steps,
-                seed,
+                sanitized,
                 options,
                 batches,
                 program.options.return_full_length_trace,
