@@ -83,8 +83,8 @@ cuda::Plan MakePlan(const std::string& rule_name, const std::string& dtype, cons
   };
   for (size_t k = 0; k < scalars.size(); ++k) set_scalar(cuda::kRuleScalar + static_cast<int>(k), scalars[k]);
   if (iterations) set_scalar(cuda::kIterations, *iterations);
-  if (loss_scale) set_scalar(cuda::kLossScale, *loss_scale);
-  if (loss_counter) set_scalar(cuda::kLossCounter, *loss_counter);
+  if (loss_scale) set_scalar(cuda::kOptionScalar, *loss_scale);
+  if (loss_counter) set_scalar(cuda::kOptionScalar + 1, *loss_counter);
 
   const auto at = [&](const Addresses& addresses, size_t i, const char* what) -> void* {
     if (addresses.empty()) return nullptr;

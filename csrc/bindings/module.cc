@@ -152,9 +152,13 @@ py::list Step(const std::string& rule_name, const Arrays& params, const Arrays& 
   }
   const SparseOptions sparse{SparseRowsFrom(sparse_rows), separate_duplicates};
   const UserOptions options = OptionsByName(given_options);
-  if (averages.empty() == options.Averages() || accumulators.empty() == options.Accumulates()) {
-    throw py::value_error(
-        "averages go with the option ema_momentum, and accumulators with the option gradient_accumulation_steps");
+  const auto require = [](const std::string& error) {
+    if (!error.empty()) throw py::value_error(error);
+  };
+  require(CheckTensors(options, OptionTensors::kAverages, "averages", !averages.empty()));
+  require(CheckTensors(options, OptionTensors::kAccumulators, "accumulators", !accumulators.empty()));
+  if (std::any_of(indices.begin(), indices.end(), [](const auto& rows) { return rows.has_value(); })) {
+    require(CheckTakesSparse(options));
   }
 
   const DType dtype = DTypeOf(params[0], "params[0]");
@@ -194,8 +198,9 @@ py::list Step(const std::string& rule_name, const Arrays& params, const Arrays& 
   if (step < 1) throw py::value_error("step counts from 1, it is " + std::to_string(step));
 
   const std::vector<double> old_scalars = scalars;
+  const double option_scalars[kNumOptionScalars] = {loss_scale};
   cpu::Step prepared =
-      cpu::PrepareStep(*rule, dtype, isa, options, hyperparameters.data(), step - 1, loss_scale, scalars.data());
+      cpu::PrepareStep(*rule, dtype, isa, options, hyperparameters.data(), step - 1, option_scalars, scalars.data());
   prepared.sparse = sparse;
   bool taken = false;
   {
@@ -203,13 +208,13 @@ py::list Step(const std::string& rule_name, const Arrays& params, const Arrays& 
     taken = cpu::RunStep(prepared, segments.data(), static_cast<int>(segments.size()), num_threads, cpu::RunOnWorkers,
                          scalars.data());
   }
-  return py::cast(taken && prepared.options.applies ? scalars : old_scalars);
+  return py::cast(taken && prepared.applies ? scalars : old_scalars);
 }
 
 py::dict Options() {
   constexpr const char* kKinds[] = {"real", "flag", "count_of_steps"};
   constexpr const char* kTensors[] = {nullptr, "decays", "averages", "accumulators", "loss_scale"};
-  constexpr const char* kSums[] = {nullptr, "each_tensor", "all_tensors"};
+  constexpr const char* kSums[] = {nullptr, "each_tensor", "all_tensors", "each_move"};
   const auto text_or_none = [](const char* text) -> py::object {
     if (text == nullptr) return py::none();
     return py::str(text);
@@ -221,6 +226,7 @@ py::dict Options() {
     entry["kind"] = kKinds[static_cast<int>(option.kind)];
     entry["tensors"] = text_or_none(kTensors[static_cast<int>(option.tensors)]);
     entry["sums"] = text_or_none(kSums[static_cast<int>(option.sums)]);
+    entry["dense_only"] = text_or_none(option.dense_only);
     entry["doc"] = option.doc;
     all[option.name] = entry;
   }
@@ -274,7 +280,7 @@ Args:
   hyperparameters: floats, in the order of `rules()[rule]["hyperparameters"]`.
   step: which call of the optimizer this is, counted from 1.
   scalars: floats, in the order of `rules()[rule]["scalars"]`.
-  loss_scale: what the loss was multiplied with; counts with the option dynamic_growth_steps only.
+  loss_scale: what the loss was multiplied with; counts with an option of the tensors "loss_scale" only.
   isa: one of `isas()`; by default the one in use.
   num_threads: at most so many threads.
   gradient_rows, param_rows: arrays like `params` that receive copies of the gradients and of the new parameters.
@@ -298,8 +304,9 @@ Raises:
   m.def("options", &Options, R"(What users may ask of every optimizer beside its rule, by name, in the order of a step.
 
 Each has its `default`, with which it is off; its `kind`, "real", "flag" or "count_of_steps"; the `tensors` of the op that
-must be there with it, or None; whether it needs `sums` over "each_tensor" or "all_tensors" of the gradients first, or
-None; and a line of documentation, `doc`.)");
+must be there with it, or None; whether it needs `sums` over "each_tensor" or "all_tensors" of the gradients first, over
+"each_move" that the rule would make, or None; `dense_only`, why it takes no sparse gradients, or None; and a line of
+documentation, `doc`.)");
   m.def("isas", &Isas, "The instruction sets that this build has and this machine can run, narrowest first.");
   m.def(
       "isa", [] { return std::string(cpu::IsaName(IsaByName(""))); },

@@ -36,8 +36,8 @@ std::vector<Segment> ExampleSegments(const Rule& rule, const std::vector<int64_t
     s.decays = true;
     s.gradient = s.param_in = s.param_out = some;
     for (int k = 0; k < rule.num_slots; ++k) s.slot_in[k] = s.slot_out[k] = some;
-    if (options.ema_momentum != UserOptions::kOff) s.average_in = s.average_out = some;
-    if (options.gradient_accumulation_steps != UserOptions::kOff) s.accumulator_in = s.accumulator_out = some;
+    if (options.Any<HasAfterRule>()) s.average_in = s.average_out = some;
+    if (options.Any<HasCollect>()) s.accumulator_in = s.accumulator_out = some;
     if (gradient_rows) s.gradient_row = some;
     if (param_rows) s.param_row = some;
   }

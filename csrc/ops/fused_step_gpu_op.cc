@@ -137,8 +137,10 @@ class FusedStepGpuOp : public OpKernel {
       TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.iterations_at, a_.advance, cuda::kIterations, &step));
     }
     if (a_.has_loss_scale) {
-      TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.loss_scale_at, a_.advance, cuda::kLossScale, &step));
-      TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.loss_scale_at + 1, a_.advance, cuda::kLossCounter, &step));
+      for (int k = 0; k < kNumOptionScalars; ++k) {
+        TF_RETURN_IF_ERROR(
+            GatherScalar(ctx, &variables, a_.loss_scale_at + k, a_.advance, cuda::kOptionScalar + k, &step));
+      }
     }
     uint64_t tickets = 0;
     TF_RETURN_IF_ERROR(Tickets(ctx, &tickets));

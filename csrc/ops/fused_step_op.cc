@@ -68,7 +68,7 @@ class FusedStepOp : public OpKernel {
 
   absl::Status Step(OpKernelContext* ctx) const {
     double hyperparameters[kMaxHyperparameters];
-    ScalarVariable scalars[kMaxScalars], iterations, loss_scale, loss_counter;
+    ScalarVariable scalars[kMaxScalars], iterations, of_options[kNumOptionScalars];
     TF_RETURN_IF_ERROR(ReadHyperparameters(ctx, hyperparameters, &iterations.value));
     if (!TensorShapeUtils::IsScalar(ctx->input(a_.row_at).shape())) {
       return absl::InvalidArgumentError("`row` must be a scalar");
@@ -95,15 +95,16 @@ class FusedStepOp : public OpKernel {
     if (a_.has_iterations) {
       TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.iterations_at, a_.advance, &iterations));
     }
-    if (a_.has_loss_scale) {
-      TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.loss_scale_at, a_.advance, &loss_scale));
-      TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.loss_scale_at + 1, a_.advance, &loss_counter));
+    double option_scalars[kNumOptionScalars] = {};
+    for (int k = 0; a_.has_loss_scale && k < kNumOptionScalars; ++k) {
+      TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.loss_scale_at + k, a_.advance, &of_options[k]));
+      option_scalars[k] = of_options[k].value;
     }
     RowCopies copies;
     TF_RETURN_IF_ERROR(ForwardTraces(ctx, a_, variables, row, CopyHostMemory, segments.data(), &copies));
 
     cpu::Step step = cpu::PrepareStep(*a_.rule, a_.dtype, ChosenIsa(), a_.options, hyperparameters,
-                                      static_cast<int64_t>(iterations.value), loss_scale.value, scalar_values);
+                                      static_cast<int64_t>(iterations.value), option_scalars, scalar_values);
     step.sparse = a_.sparse;
     cpu::GradientSums sums;
     if (a_.has_sums) {
@@ -116,14 +117,12 @@ class FusedStepOp : public OpKernel {
     if (taken_place) {
       // Also where they stay: what they are stored to may be new memory.
       for (int k = 0; k < a_.rule->num_scalars; ++k) {
-        scalars[k].Store(step.options.applies ? scalar_values[k] : scalars[k].value);
+        scalars[k].Store(step.applies ? scalar_values[k] : scalars[k].value);
       }
       iterations.Store(iterations.value + 1);
     }
-    if (a_.has_loss_scale) {
-      loss_scale.Store(a_.options.NextScale(loss_scale.value, loss_counter.value, taken_place));
-      loss_counter.Store(a_.options.NextCounter(loss_counter.value, taken_place));
-    }
+    a_.options.NextScalars(option_scalars, taken_place);
+    for (int k = 0; k < kNumOptionScalars; ++k) of_options[k].Store(option_scalars[k]);
     // Of a step that was skipped only the loss scale is new.
     variables.Commit(taken_place ? 0 : a_.loss_scale_at);
     for (const RowCopy& copy : copies) std::memcpy(copy.to, copy.from, copy.bytes);

@@ -163,13 +163,9 @@ absl::Status StepAttributes::ParseOptions(OpKernelConstruction* ctx) {
                      {OptionTensors::kAverages, "averages", has_averages},
                      {OptionTensors::kAccumulators, "accumulators", has_accumulators},
                      {OptionTensors::kLossScale, "loss_scale", has_loss_scale}};
-  for (const OptionEntry& entry : OptionTable()) {
-    for (const auto& [tensors, name, is_given] : all_tensors) {
-      if (entry.tensors == tensors && entry.IsOn(options) != is_given) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("`", name, "` must be there with the option ", entry.name, ", and only with it"));
-      }
-    }
+  for (const auto& [tensors, name, is_given] : all_tensors) {
+    const std::string error = CheckTensors(options, tensors, name, is_given);
+    if (!error.empty()) return absl::InvalidArgumentError(error);
   }
   if ((has_averages || has_accumulators) && !has_iterations && !has_count) {
     return absl::InvalidArgumentError("averages and accumulators need a count of iterations");
@@ -194,6 +190,9 @@ absl::Status StepAttributes::ParseSparse(OpKernelConstruction* ctx, int* num_ind
   if (sparse.rows != SparseRows::kEvery && rule->has_trust_ratio) {
     return absl::InvalidArgumentError(
         absl::StrCat("rule '", rule->name, "' has a trust ratio, so `sparse_rows` must be 'every'"));
+  }
+  if (const std::string error = CheckTakesSparse(options); !given.empty() && !error.empty()) {
+    return absl::InvalidArgumentError(error);
   }
   *num_indices = static_cast<int>(given.size());
   if (!given.empty()) indices_of.assign(num_params, -1);

@@ -34,12 +34,12 @@
 namespace fusemin {
 namespace {
 
+constexpr const char* kDTypeNames[kNumDTypes] = {"float32", "float64", "float16", "bfloat16"};
+
 using cpu::Isa;
 using Bytes = std::vector<unsigned char>;
 // One of the arrays of a step, for each tensor.
 using Tensors = std::vector<Bytes>;
-
-constexpr const char* kDTypeNames[kNumDTypes] = {"float32", "float64", "float16", "bfloat16"};
 
 int ItemSize(DType dtype) { return kDTypeSize[static_cast<int>(dtype)]; }
 
@@ -136,7 +136,7 @@ constexpr Placement kPlacements[] = {{true, false, 0},  {true, false, 1},  {true
                                      {false, false, 0}, {false, false, 1}, {false, true, 0}, {false, true, 1}};
 constexpr int kNumPlacements = sizeof kPlacements / sizeof kPlacements[0];
 
-// Everything that can surround a rule.
+// Every option.
 UserOptions AllOptions() {
   UserOptions options;
   options.clipvalue = 0.75;
@@ -154,8 +154,9 @@ cpu::Step Prepare(const Rule& rule, DType dtype, Isa isa, const UserOptions& opt
   double scalars[kMaxScalars];
   std::fill(std::begin(hyperparameters), std::end(hyperparameters), 0.5);
   std::fill(std::begin(scalars), std::end(scalars), 0.5);
-  const int64_t iterations = options.Accumulates() ? 5 : 2;
-  return cpu::PrepareStep(rule, dtype, isa, options, hyperparameters, iterations, /*loss_scale=*/2.0, scalars);
+  const int64_t iterations = options.Any<HasCollect>() ? 5 : 2;
+  const double option_scalars[kNumOptionScalars] = {2.0};
+  return cpu::PrepareStep(rule, dtype, isa, options, hyperparameters, iterations, option_scalars, scalars);
 }
 
 // Returns the number of tasks.

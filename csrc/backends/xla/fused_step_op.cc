@@ -144,8 +144,9 @@ class FusedStepOp : public tensorflow::XlaOpKernel {
     values->iterations = {xla::ConstantR0<int64_t>(ctx->builder(), 0), xla::S64};
     if (a_.has_iterations) TF_RETURN_IF_ERROR(ReadScalar(ctx, a_.iterations_at, xla::S64, &values->iterations));
     if (a_.has_loss_scale) {
-      TF_RETURN_IF_ERROR(ReadScalar(ctx, a_.loss_scale_at, xla::F64, &values->loss_scale));
-      TF_RETURN_IF_ERROR(ReadScalar(ctx, a_.loss_scale_at + 1, xla::F64, &values->loss_counter));
+      for (int k = 0; k < kNumOptionScalars; ++k) {
+        TF_RETURN_IF_ERROR(ReadScalar(ctx, a_.loss_scale_at + k, xla::F64, &values->option_scalars[k]));
+      }
     }
     return absl::OkStatus();
   }
@@ -179,8 +180,9 @@ class FusedStepOp : public tensorflow::XlaOpKernel {
       }
       if (a_.has_iterations) TF_RETURN_IF_ERROR(Assign(ctx, a_.iterations_at, values.iterations));
       if (a_.has_loss_scale) {
-        TF_RETURN_IF_ERROR(Assign(ctx, a_.loss_scale_at, values.loss_scale));
-        TF_RETURN_IF_ERROR(Assign(ctx, a_.loss_scale_at + 1, values.loss_counter));
+        for (int k = 0; k < kNumOptionScalars; ++k) {
+          TF_RETURN_IF_ERROR(Assign(ctx, a_.loss_scale_at + k, values.option_scalars[k]));
+        }
       }
     }
     return absl::OkStatus();

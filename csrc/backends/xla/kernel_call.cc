@@ -62,8 +62,10 @@ StepValues KernelCallStep(const StepAttributes& a, const StepValues& before) {
   std::vector<Value*> out;
   for (int k = 0; k < a.rule->num_scalars; ++k) out.push_back(&after.scalars[k]);
   out.push_back(&after.iterations);
-  if (!a.has_loss_scale) after.loss_scale = after.loss_counter = zero;
-  out.insert(out.end(), {&after.loss_scale, &after.loss_counter});
+  for (Value& scalar : after.option_scalars) {
+    if (!a.has_loss_scale) scalar = zero;
+    out.push_back(&scalar);
+  }
   for (const Value* value : out) in.push_back(*value);
   operands.push_back(Vector(builder, in));
   shapes.push_back(xla::ShapeUtil::MakeShape(xla::F64, {static_cast<int64_t>(out.size())}));

@@ -24,9 +24,8 @@ struct StepValues {
   Value hyperparameters[kMaxHyperparameters];
   Value scalars[kMaxScalars];
   Value iterations;
-  // With a dynamic loss scale, in float64.
-  Value loss_scale;
-  Value loss_counter;
+  // Those of the options, in float64.
+  Value option_scalars[kNumOptionScalars];
 };
 
 }  // namespace fusemin::hlo

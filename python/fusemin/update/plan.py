@@ -222,6 +222,10 @@ def _common_reasons(optimizer, inner, rule: str, variables: list[tf.Variable], c
 
 
 def _gradient_reasons(family, optimizer, variables, unwrapped, gradients, context: Context) -> Iterator[str]:
+    if any(map(is_sparse, gradients)):
+        for name, number in family.option_numbers(optimizer).items():
+            if name in OPTIONS and OPTIONS[name]["dense_only"] and number != OPTIONS[name]["default"]:
+                yield f"the option {name} takes no sparse gradients: {OPTIONS[name]['dense_only']}"
     for gradient, variable in zip(gradients, variables, strict=True):
         option = family.unsupported_sparse(optimizer, variable) if is_sparse(gradient) else None
         if option:

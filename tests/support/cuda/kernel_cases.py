@@ -63,6 +63,7 @@ class Case:
 
 _ACCUMULATION = {"gradient_accumulation_steps": 4.0}
 _DYNAMIC = {"dynamic_growth_steps": 10.0}
+_CAUTIOUS = {"cautious": 1.0}
 _ALL = {"loss_scale_factor": 4.0, "clipvalue": 0.5, "weight_decay": 0.1, "ema_momentum": 0.9}
 CASES = {
     "sizes": Case(SIZES),
@@ -113,6 +114,31 @@ CASES = {
     },
     "accumulation, dynamic loss scale, clipnorm": Case(
         options=_ACCUMULATION | _DYNAMIC | {"clipnorm": 0.5}, iterations=11, rows=True
+    ),
+    "cautious": Case(SIZES, options=_CAUTIOUS, repeats=2),
+    "cautious, many chunks": Case((5 * CHUNK + 1, CHUNK), options=_CAUTIOUS),
+    "cautious, many tensors": Case((7,) * 100, options=_CAUTIOUS),
+    "cautious, NaN": Case(options=_CAUTIOUS, bad=np.nan),
+    "cautious, rows, unaligned, out of place": Case(
+        options=_CAUTIOUS, rows=True, unaligned=("gradients",), out_of_place=True
+    ),
+    "cautious, clipnorm, decay, ema": Case(
+        options=_CAUTIOUS | {"clipnorm": 0.5, "weight_decay": 0.1, "ema_momentum": 0.9}, rows=True
+    ),
+    **{
+        f"cautious, accumulation, {what}{', rows' if rows else ''}": Case(
+            options=_CAUTIOUS | _ACCUMULATION | extra, iterations=iterations, rows=rows, out_of_place=rows
+        )
+        for what, iterations, extra in (
+            ("a step that adds", 9, {}),
+            ("a step that applies", 11, {}),
+            ("clipnorm", 11, {"clipnorm": 0.5}),
+        )
+        for rows in (False, True)
+    },
+    "cautious, dynamic loss scale, accumulation": Case(options=_CAUTIOUS | _ACCUMULATION | _DYNAMIC, iterations=11),
+    "cautious, dynamic loss scale, accumulation, infinity": Case(
+        options=_CAUTIOUS | _ACCUMULATION | _DYNAMIC, iterations=11, bad=np.inf, out_of_place=True
     ),
     "all": Case(SIZES, options=_ALL | {"global_clipnorm": 2.0}, rows=True, out_of_place=True, from_memory=(0,)),
 }

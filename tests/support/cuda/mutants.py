@@ -141,8 +141,8 @@ MUTANTS = {
     ),
     "old values are read from where new ones go": Mutant(
         STEP,
-        "    Values param = at.Load(kParamIn);\n    if (kAround",
-        "    Values param = at.Load(kParamOut);\n    if (kAround",
+        "    Values param = at.Load(kParamIn);\n    if (kOptions",
+        "    Values param = at.Load(kParamOut);\n    if (kOptions",
         "out of place",
         AssertionError,
     ),
@@ -155,8 +155,8 @@ MUTANTS = {
     ),
     "every parameter decays": Mutant(
         STEP,
-        "p.options.weight_decay != UserOptions::kOff && chunk.decays;",
-        "p.options.weight_decay != UserOptions::kOff;",
+        "p.options.AnyBeforeRule(chunk.decays);",
+        "p.options.AnyBeforeRule(true);",
         "weight_decay",
         AssertionError,
     ),
@@ -172,8 +172,8 @@ MUTANTS = {
     ),
     "LAMB's ratio is of the first tensor": Mutant(
         STEP,
-        "Global<const Sums>(p.rule_sums)[p.first_tensor + chunk.tensor];",
-        "Global<const Sums>(p.rule_sums)[p.first_tensor];",
+        "Global<const Sums>(p.rule_sums())[p.first_tensor + chunk.tensor];",
+        "Global<const Sums>(p.rule_sums())[p.first_tensor];",
         "sizes",
         AssertionError,
         "lamb",
@@ -204,12 +204,12 @@ RULES = {"adam": ("adam", 0), "lamb": ("lamb", 0), "sgd": ("sgd", 0)}
 
 @functools.cache
 def compile_rule(csrc: pathlib.Path, rule: str, common: bool) -> str:
-    """PTX of the float32 kernels of one rule, and the common ones if `common`, from a copy of csrc."""
+    """PTX of the float32 kernels of one rule, and those of no rule if `common`, from a copy of csrc."""
     header, index = RULES[rule]
     source = [f'#include "backends/cuda/step.cuh"\n#include "rules/{header}.h"\n']
     source += [
-        f"FUSEMIN_STEP_KERNEL({header}_{index}_float32_{kind}, 256, 4, {header}, {index}, float, {around})\n"
-        for kind, around in (("plain", "false"), ("around", "true"))
+        f"FUSEMIN_STEP_KERNEL({header}_{index}_float32_{kind}, 256, 4, {header}, {index}, float, {options})\n"
+        for kind, options in (("plain", "false"), ("options", "true"))
     ]
     if common:
         text = (csrc / "backends/cuda/common.cu").read_text(encoding="utf-8")
