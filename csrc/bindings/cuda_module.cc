@@ -9,6 +9,7 @@
 
 #include "backends/cuda/run.h"
 #include "bindings/step_cost.h"
+#include "step/dtype_names.h"
 
 namespace py = pybind11;
 
@@ -22,14 +23,9 @@ using ScalarVariable = std::tuple<std::string, uint64_t, uint64_t>;
 using Hyperparameter = std::variant<double, std::pair<std::string, uint64_t>>;
 
 cuda::ScalarType ScalarTypeByName(const std::string& name) {
-  constexpr std::pair<const char*, cuda::ScalarType> kNames[] = {
-      {"float32", cuda::ScalarType::kFloat32}, {"float64", cuda::ScalarType::kFloat64},
-      {"float16", cuda::ScalarType::kFloat16}, {"bfloat16", cuda::ScalarType::kBFloat16},
-      {"int32", cuda::ScalarType::kInt32},     {"int64", cuda::ScalarType::kInt64},
-  };
-  for (const auto& [known, type] : kNames) {
-    if (name == known) return type;
-  }
+  if (name == "int32") return cuda::ScalarType::kInt32;
+  if (name == "int64") return cuda::ScalarType::kInt64;
+  if (const std::optional<DType> dtype = FindDType(name)) return cuda::ScalarTypeOf(*dtype);
   throw py::value_error("there are no scalars of type '" + name + "'");
 }
 
@@ -81,10 +77,10 @@ cuda::Plan MakePlan(const std::string& rule_name, const std::string& dtype, cons
     step.scalar_types[k] = ScalarTypeByName(std::get<0>(scalar));
     step.scalars[k] = {std::get<1>(scalar), std::get<2>(scalar)};
   };
-  for (size_t k = 0; k < scalars.size(); ++k) set_scalar(cuda::kRuleScalar + static_cast<int>(k), scalars[k]);
-  if (iterations) set_scalar(cuda::kIterations, *iterations);
-  if (loss_scale) set_scalar(cuda::kOptionScalar, *loss_scale);
-  if (loss_counter) set_scalar(cuda::kOptionScalar + 1, *loss_counter);
+  for (size_t k = 0; k < scalars.size(); ++k) set_scalar(kRuleScalar + static_cast<int>(k), scalars[k]);
+  if (iterations) set_scalar(kIterations, *iterations);
+  if (loss_scale) set_scalar(kOptionScalar, *loss_scale);
+  if (loss_counter) set_scalar(kOptionScalar + 1, *loss_counter);
 
   const auto at = [&](const Addresses& addresses, size_t i, const char* what) -> void* {
     if (addresses.empty()) return nullptr;
@@ -122,7 +118,7 @@ int NumLaunches(const std::string& rule_name, const std::string& dtype, const st
   if (step.rule == nullptr) throw py::value_error("rule must be one of rules(), it is '" + rule_name + "'");
   step.dtype = DTypeByName(dtype);
   step.options = OptionsByName(options);
-  step.scalars[cuda::kIterations] = {16, 16};
+  step.scalars[kIterations] = {16, 16};
   const std::vector<Segment> segments = ExampleSegments(*step.rule, sizes, step.options, gradient_rows, param_rows);
   return cuda::Plan(step, segments.data(), static_cast<int>(segments.size()), {}).num_launches();
 }

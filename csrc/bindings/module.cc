@@ -14,6 +14,7 @@
 #include "bindings/cuda_module.h"
 #include "bindings/step_cost.h"
 #include "options/table.h"
+#include "step/dtype_names.h"
 #include "step/slices.h"
 
 namespace py = pybind11;
@@ -37,10 +38,7 @@ cpu::Isa IsaByName(const std::string& name) {
 DType DTypeOf(const py::array& array, const std::string& what) {
   const std::string name = py::str(array.dtype().attr("name"));
   if (!array.dtype().attr("isnative").cast<bool>()) throw py::type_error(what + " must be in native byte order");
-  if (name == "float32") return DType::kFloat32;
-  if (name == "float64") return DType::kFloat64;
-  if (name == "float16") return DType::kFloat16;
-  if (name == "bfloat16") return DType::kBFloat16;
+  if (const std::optional<DType> found = FindDType(name)) return *found;
   throw py::type_error(what + " must be of float32, float64, float16 or bfloat16, not " + name);
 }
 

@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include "backends/cpu/registry.h"
+#include "step/dtype_names.h"
 #include "step/step_cost.h"
 
 namespace py = pybind11;
@@ -10,10 +11,7 @@ namespace py = pybind11;
 namespace fusemin {
 
 DType DTypeByName(const std::string& name) {
-  constexpr const char* kNames[kNumDTypes] = {"float32", "float64", "float16", "bfloat16"};
-  for (int i = 0; i < kNumDTypes; ++i) {
-    if (name == kNames[i]) return static_cast<DType>(i);
-  }
+  if (const std::optional<DType> found = FindDType(name)) return *found;
   throw py::value_error("dtype must be float32, float64, float16 or bfloat16, it is '" + name + "'");
 }
 

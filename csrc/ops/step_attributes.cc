@@ -236,6 +236,16 @@ absl::Status StepAttributes::ParseTraces(OpKernelConstruction* ctx) {
   return absl::OkStatus();
 }
 
+absl::Status StepAttributes::ForEachScalar(absl::FunctionRef<absl::Status(int, int)> visit) const {
+  const auto visit_all = [&](int at, int n, int first) {
+    for (int k = 0; k < n; ++k) TF_RETURN_IF_ERROR(visit(at + k, first + k));
+    return absl::OkStatus();
+  };
+  TF_RETURN_IF_ERROR(visit_all(scalars_at, rule->num_scalars, kRuleScalar));
+  TF_RETURN_IF_ERROR(visit_all(iterations_at, has_iterations ? 1 : 0, kIterations));
+  return visit_all(loss_scale_at, has_loss_scale ? kNumOptionScalars : 0, kOptionScalar);
+}
+
 std::string StepAttributes::VariableName(int i) const {
   const auto of = [&](const char* what, int k) { return absl::StrCat(what, " of variable '", names[k], "'"); };
   if (i < num_params) return absl::StrCat("variable '", names[i], "'");

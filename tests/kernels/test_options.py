@@ -1,4 +1,4 @@
-"""The table of options: names, what leaves each off, what each needs; what each does, for every rule; refusals."""
+"""The table of options: names, what leaves each off, what each needs, does for every rule, and refuses."""
 
 import pathlib
 import re

@@ -28,13 +28,12 @@
 #include "backends/cpu/run.h"
 #include "backends/cpu/workers.h"
 #include "numeric/half.h"
+#include "step/dtype_names.h"
 #include "step/slices.h"
 #include "step/step.h"
 
 namespace fusemin {
 namespace {
-
-constexpr const char* kDTypeNames[kNumDTypes] = {"float32", "float64", "float16", "bfloat16"};
 
 using cpu::Isa;
 using Bytes = std::vector<unsigned char>;
@@ -248,8 +247,7 @@ struct Tally {
 };
 
 void RunEverywhere(const Problem& problem, Tally* tally) {
-  const std::string name =
-      problem.rule + " " + kDTypeNames[static_cast<int>(problem.dtype)] + (problem.has_options ? " with options" : "");
+  const std::string name = problem.rule + " " + NameOf(problem.dtype) + (problem.has_options ? " with options" : "");
   std::vector<Tensors> expected;
   tally->Count(Run(problem, Isa::kBaseline, 1, kPlacements[0], &expected), name);
   for (Isa isa : cpu::SupportedIsas()) {
@@ -340,9 +338,8 @@ void RunSparse(const Rule& rule, DType dtype, int num_threads, int64_t row_size,
           for (const Memory& written : memory) result.push_back(written.Contents());
           if (expected.empty()) expected = result;
           if (result != expected) error = "other bits than on one thread of the baseline";
-          tally->Count(error, std::string(rule.name) + " sparse " + kDTypeNames[static_cast<int>(dtype)] + " " +
-                                  cpu::IsaName(isa) + ", " + std::to_string(threads) + " threads, rows of " +
-                                  std::to_string(row_size));
+          tally->Count(error, std::string(rule.name) + " sparse " + NameOf(dtype) + " " + cpu::IsaName(isa) + ", " +
+                                  std::to_string(threads) + " threads, rows of " + std::to_string(row_size));
         }
       }
     }

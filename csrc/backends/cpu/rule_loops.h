@@ -10,6 +10,7 @@
 #include "backends/cpu/independent.h"
 #include "numeric/half.h"
 #include "numeric/rule_list.h"
+#include "step/rule_description.h"
 #include "step/step.h"
 
 namespace fusemin {
@@ -276,18 +277,12 @@ struct Loops {
 
 template <class R>
 constexpr Rule MakeRule() {
-  return {R::kName,
-          R::kHyperparameters.kSize,
-          R::kSlots.kSize,
-          R::kScalars.kSize,
-          StepSums<R>::kNames.kSize,
-          HasTrustRatio<R>::kValue,
-          R::kHyperparameters.text,
-          R::kSlots.text,
-          R::kScalars.text,
-          StepSums<R>::kNames.text,
-          {Loops<R, float>::Kernels(), Loops<R, double>::Kernels(), Loops<R, Float16>::Kernels(),
-           Loops<R, BFloat16>::Kernels()}};
+  Rule rule = Describe<R>();
+  rule.kernels[static_cast<int>(DType::kFloat32)] = Loops<R, float>::Kernels();
+  rule.kernels[static_cast<int>(DType::kFloat64)] = Loops<R, double>::Kernels();
+  rule.kernels[static_cast<int>(DType::kFloat16)] = Loops<R, Float16>::Kernels();
+  rule.kernels[static_cast<int>(DType::kBFloat16)] = Loops<R, BFloat16>::Kernels();
+  return rule;
 }
 
 template <class List>

@@ -27,7 +27,7 @@ int64_t GradientSize(const Segment& segment) {
 
 // Of what a rule itself moves: the gradient is read, the parameter and the slots are read and written.
 int64_t BytesPerElement(const Rule& rule, DType dtype) {
-  return (3 + 2 * rule.num_slots) * kDTypeSize[static_cast<int>(dtype)];
+  return int64_t{3 + 2 * rule.num_slots} * kDTypeSize[static_cast<int>(dtype)];
 }
 
 // Elements that a rule is tried on at a time: few enough for copies of the parameter, the gradient and the slots to
@@ -360,7 +360,7 @@ class Run {
     alignas(64) char scratch[kChunk * sizeof(double)];
     if (SeesSlices(seen) && step_.sparse.separate_duplicates) {
       const int64_t row = FirstRow(*seen.slices, begin);
-      if (HasDuplicates(*seen.slices, begin, end, row)) {
+      if (HasDuplicates(*seen.slices, end, row)) {
         return ApplyRuleSeparately(seen, scales_[i], begin, end, row, sums);
       }
     }
@@ -420,7 +420,7 @@ class Run {
     }
   }
 
-  static bool HasDuplicates(const Slices& slices, int64_t begin, int64_t end, int64_t row) {
+  static bool HasDuplicates(const Slices& slices, int64_t end, int64_t row) {
     for (; row < static_cast<int64_t>(slices.rows.size()) && slices.rows[row] * slices.row_size < end; ++row) {
       if (slices.first[row + 1] - slices.first[row] > 1) return true;
     }

@@ -6,6 +6,7 @@
 
 #include "options/user_options.h"
 #include "step/step.h"
+#include "step/step_layout.h"
 
 namespace fusemin::cuda {
 
@@ -36,16 +37,13 @@ enum Role {
   kNumRoles,
 };
 
-// How a scalar is stored: not at all, in the parameters themselves, or in device memory.
+// How a scalar is stored: not at all, in the parameters themselves, or in device memory. Floating types are in the
+// order of DType.
 enum class ScalarType : uint8_t { kAbsent, kNumber, kFloat32, kFloat64, kFloat16, kBFloat16, kInt32, kInt64 };
 
-// Scalar variables of a step: the rule's own, and those of all rules.
-enum ScalarVariable {
-  kRuleScalar,
-  kIterations = kRuleScalar + kMaxScalars,
-  kOptionScalar,
-  kNumScalars = kOptionScalar + kNumOptionScalars
-};
+constexpr ScalarType ScalarTypeOf(DType dtype) {
+  return static_cast<ScalarType>(static_cast<int>(ScalarType::kFloat32) + static_cast<int>(dtype));
+}
 
 // Device addresses of a scalar variable; `out` is 0 where it is not to be written.
 struct ScalarMemory {

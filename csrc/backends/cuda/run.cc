@@ -3,12 +3,11 @@
 #include <algorithm>
 #include <cstring>
 
+#include "step/dtype_names.h"
 #include "step/step_cost.h"
 
 namespace fusemin::cuda {
 namespace {
-
-constexpr const char* kDTypeNames[kNumDTypes] = {"float32", "float64", "float16", "bfloat16"};
 
 uint64_t Address(const void* memory) { return reinterpret_cast<uint64_t>(memory); }
 
@@ -192,7 +191,7 @@ Plan::Plan(const Step& step, const Segment* segments, int num_segments, const st
   }
   num_tensors_ = tensors.size();
 
-  const std::string dtype = kDTypeNames[static_cast<int>(step.dtype)];
+  const std::string dtype = NameOf(step.dtype);
   const std::string variant = dtype + (plain ? "_plain" : "_options");
   const bool tries = options.Any<HasOnMove>();
   if (!tensors.empty()) {

@@ -25,6 +25,7 @@ std::string Array(const Numbers& numbers) {
 // Scalars, one after the other.
 xla::XlaOp Vector(xla::XlaBuilder* builder, const std::vector<Value>& scalars) {
   std::vector<xla::XlaOp> parts;
+  parts.reserve(scalars.size());
   for (const Value& scalar : scalars) parts.push_back(xla::Reshape(Convert(scalar, xla::F64).op, {1}));
   return xla::ConcatInDim(builder, parts, 0);
 }
@@ -60,6 +61,7 @@ StepValues KernelCallStep(const StepAttributes& a, const StepValues& before) {
   const Value zero = Scalar(builder, xla::F64, 0.0);
   std::vector<Value> in(before.hyperparameters, before.hyperparameters + a.rule->num_hyperparameters);
   std::vector<Value*> out;
+  out.reserve(a.rule->num_scalars + 3);
   for (int k = 0; k < a.rule->num_scalars; ++k) out.push_back(&after.scalars[k]);
   out.push_back(&after.iterations);
   for (Value& scalar : after.option_scalars) {

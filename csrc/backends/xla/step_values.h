@@ -26,6 +26,13 @@ struct StepValues {
   Value iterations;
   // Those of the options, in float64.
   Value option_scalars[kNumOptionScalars];
+
+  // One of ScalarVariable.
+  Value& scalar(int k) {
+    return k < kIterations    ? scalars[k - kRuleScalar]
+           : k == kIterations ? iterations
+                              : option_scalars[k - kOptionScalar];
+  }
 };
 
 }  // namespace fusemin::hlo

@@ -191,7 +191,7 @@ def missing() -> str:
 
 
 @functools.cache
-def _compiler():
+def compiler():
     spec = importlib.util.spec_from_file_location("compile_cuda", ROOT / "cmake/compile_cuda.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -214,8 +214,8 @@ def compile_rule(csrc: pathlib.Path, rule: str, common: bool) -> str:
     if common:
         text = (csrc / "backends/cuda/common.cu").read_text(encoding="utf-8")
         source.append(text.split("FUSEMIN_SUM_KERNEL(float64")[0])
-    options = (*_compiler().OPTIONS, f"--include-path={csrc}")
-    return _compiler().Nvrtc().compile("".join(source), f"{rule}.cu", options)
+    options = (*compiler().OPTIONS, f"--include-path={csrc}")
+    return compiler().Nvrtc().compile("".join(source), f"{rule}.cu", options)
 
 
 def patched(folder: pathlib.Path, mutant: Mutant) -> pathlib.Path:

@@ -1,8 +1,8 @@
-// Generated from hlo_rules.cc.in, with a line for every rule header.
 #include <string>
 
+#include "all_rules.h"
 #include "backends/xla/hlo_rule.h"
-@RULE_INCLUDES@
+
 namespace fusemin::hlo {
 namespace {
 
@@ -52,7 +52,10 @@ PrepareRule FindIn(RuleList<R...>, std::string_view name) {
 }  // namespace
 
 PrepareRule FindRule(std::string_view name) {
-@RULE_LOOKUPS@  return nullptr;
+#define FUSEMIN_FIND_IN(header, name) \
+  if (const PrepareRule found = FindIn(rules::header::Rules(), name)) return found;
+  FUSEMIN_FOR_EACH_RULE_HEADER(FUSEMIN_FIND_IN, name)
+  return nullptr;
 }
 
 }  // namespace fusemin::hlo
