@@ -10,7 +10,10 @@ from tests.gpu_device.stand_in import Counts, Kernels
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs/cuda.md"
 _BEGIN, _END = "<!-- counts table -->\n", "<!-- end -->"
-HEAD = "| a step of | variables | kernels | of them in a graph | launches | copies | bytes | synchronisations |\n"
+HEAD = (
+    "| a step of | variables | kernels | of them in a graph | launches | copies to or from the host | "
+    "synchronisations |\n"
+)
 NUMBERS = (20, 50)
 FUSEMIN = {
     "fusemin, default": False,
@@ -23,7 +26,7 @@ STOCK = {"TFP with Keras, default": False, "TFP with Keras, `jit_compile=True`":
 def row(name: str, num_variables: int, counts: Counts) -> str:
     in_graphs = counts["kernel in a graph"]
     launches = counts.kernels - in_graphs + counts["cuGraphLaunch"]
-    numbers = (counts.kernels, in_graphs, launches, counts.copies, counts.copied_bytes, counts.synchronisations)
+    numbers = (counts.kernels, in_graphs, launches, counts.host_copies, counts.synchronisations)
     return "| " + " | ".join([name, str(num_variables), *(f"{n:.0f}" for n in numbers)]) + " |\n"
 
 

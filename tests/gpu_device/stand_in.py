@@ -111,6 +111,11 @@ class Counts(Mapping):
         return self.sum(COPIES)
 
     @property
+    def host_copies(self) -> float:
+        """Of memory of the host to a device, or back."""
+        return self.sum(name for name in COPIES if "HtoD" in name or "DtoH" in name)
+
+    @property
     def copied_bytes(self) -> float:
         return sum(self.num_bytes.get(name, 0) for name in COPIES)
 
@@ -186,6 +191,7 @@ class Kernels(InterpretingDriver):
     def install(self) -> Kernels:
         """From now on the stand-in driver has kernels run by this."""
         library().stand_in_set_interpreter(*self._functions_for_driver)
+        library().interpreter = self  # The driver does not keep it.
         return self
 
     def steps(self) -> list[launch_parameters.StepParameters]:

@@ -6,5 +6,4 @@ driver_only.load_core()
 
 from tests.gpu_device.stand_in import Kernels  # noqa: E402
 
-# The driver does not keep it.
-KERNELS = Kernels().install()
+Kernels().install()
