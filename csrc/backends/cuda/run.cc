@@ -209,7 +209,7 @@ Plan::Plan(const Step& step, const Segment* segments, int num_segments, const st
       for (StepParameters& p : groups) p.accumulated = true;
     }
   }
-  const bool has_sums = !launches_.empty();
+  const bool has_sums = !launches_.empty() || rule.num_step_sums > 0;
   for (StepParameters& p : groups) p.is_last_of_gradient = true;
   AddLaunches(groups, num_blocks, &rule, variant, twice ? Phase::kMove : Phase::kUpdate);
 

@@ -172,8 +172,8 @@ MUTANTS = {
     ),
     "LAMB's ratio is of the first tensor": Mutant(
         STEP,
-        "Global<const Sums>(p.trust_sums())[p.first_tensor + chunk.tensor];",
-        "Global<const Sums>(p.trust_sums())[p.first_tensor];",
+        "Global<const Sums>(p.rule_sums())[p.first_tensor + chunk.tensor];",
+        "Global<const Sums>(p.rule_sums())[p.first_tensor];",
         "sizes",
         AssertionError,
         "lamb",
@@ -204,7 +204,7 @@ RULES = {"adam": ("adam", 0), "lamb": ("lamb", 0), "sgd": ("sgd", 0)}
 
 @functools.cache
 def compile_rule(csrc: pathlib.Path, rule: str, common: bool) -> str:
-    """PTX of the float32 kernels of one rule, and the common ones if `common`, from a copy of csrc."""
+    """PTX of the float32 kernels of one rule, and those of no rule if `common`, from a copy of csrc."""
     header, index = RULES[rule]
     source = [f'#include "backends/cuda/step.cuh"\n#include "rules/{header}.h"\n']
     source += [
