@@ -387,6 +387,7 @@ def test_a_cautious_twin_masks_what_its_base_does(name, prepare):
     start = rng.standard_normal(40)
     x, y = tf.Variable(start), tf.Variable(start)
     twin, base = prepare(twin_class(0.01, **arguments)), base_class(0.01, **arguments)
+    assert fusemin.explain(twin, [x]).fused
     if name == "CautiousAdamW":
         twin.weight_decay = base.weight_decay = None  # It is not masked.
     masked = 0
@@ -401,10 +402,42 @@ def test_a_cautious_twin_masks_what_its_base_does(name, prepare):
     assert masked > 0
 
 
-def test_the_decay_of_keras_is_not_masked():
+@pytest.mark.parametrize("prepare", [fusemin.fuse, lambda o: o], ids=["fused", "stock"])
+def test_the_decay_of_keras_is_not_masked(prepare):
     x = tf.Variable([1.0, 2.0], dtype=tf.float64)
-    OPTIMIZERS.CautiousAdamW(0.5, weight_decay=0.25).apply_gradients([(tf.zeros([2], tf.float64), x)])
+    optimizer = prepare(OPTIMIZERS.CautiousAdamW(0.5, weight_decay=0.25))
+    optimizer.apply_gradients([(tf.zeros([2], tf.float64), x)])
     np.testing.assert_allclose(x, [0.875, 1.75])
+
+
+def test_a_sparse_gradient_of_a_cautious_twin_is_stock():
+    states = []
+    for prepare in (fusemin.fuse, lambda o: o):
+        x = tf.Variable([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+        optimizer = prepare(OPTIMIZERS.CautiousAdam(0.1))
+        gradient = tf.IndexedSlices(tf.constant([[1.0, -1.0], [2.0, 1.0]]), tf.constant([0, 2]), tf.constant([3, 2]))
+        optimizer.apply_gradients([(gradient, x)])
+        states.append([x])
+    assert_same(*states)
+
+
+@pytest.mark.parametrize(
+    "base", [OPTIMIZERS.Adan, OPTIMIZERS.ScheduleFreeAdamW, OPTIMIZERS.Prodigy, keras.optimizers.Lamb]
+)
+def test_a_fused_twin_of_any_class_is_its_own_step(base):
+    """Those of ours have scalars and sums of a step, Lamb has norms."""
+    states = []
+    for prepare in (fusemin.fuse, lambda o: o):
+        rng = np.random.default_rng(0)
+        x, y = tf.Variable(rng.standard_normal(5000)), tf.Variable(rng.standard_normal((3, 5)))
+        optimizer = prepare(OPTIMIZERS.cautious(base)(0.5))
+        assert fusemin.explain(optimizer, [x, y]).fused
+        for _ in range(5):
+            gradients = [tf.constant(rng.standard_normal(v.shape)) for v in (x, y)]
+            optimizer.apply_gradients(zip(gradients, (x, y), strict=True))
+        states.append([to_numpy(v) for v in (x, y, *optimizer.variables)])
+    for a, b in zip(*states, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-15)
 
 
 def test_fit_and_files_of_a_cautious_twin(tmp_path):

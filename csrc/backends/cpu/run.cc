@@ -324,14 +324,6 @@ class Run {
     return seen;
   }
 
-  void Finish(const std::vector<RuleSums>& of_pieces, double* scalars) const {
-    RuleSums sums;
-    for (const RuleSums& piece : of_pieces) {
-      for (int k = 0; k < kMaxStepSums; ++k) sums.sum[k] += piece.sum[k];
-    }
-    kernels_.finish(step_.hyperparameters, step_.number, sums.sum, scalars);
-  }
-
   // The gradient that the rule sees at [begin, end) of segment i, as memory of the whole segment; in `scratch`, if it
   // is not as it came.
   const void* SeenGradient(int i, int64_t begin, int64_t end, char* scratch) const {
@@ -347,6 +339,23 @@ class Run {
     return scratch - begin * element_size_;
   }
 
+  void Finish(const std::vector<RuleSums>& of_pieces, double* scalars) const {
+    RuleSums sums;
+    for (const RuleSums& piece : of_pieces) {
+      for (int k = 0; k < kMaxStepSums; ++k) sums.sum[k] += piece.sum[k];
+    }
+    kernels_.finish(step_.hyperparameters, step_.number, sums.sum, scalars);
+  }
+
+  // The kernel of the rule, which adds to the sums if it has some.
+  void CallRule(const Segment& seen, int64_t begin, int64_t end, RuleSums* sums) const {
+    if (sums != nullptr) {
+      kernels_.update_and_sum(step_.prepared, seen, begin, end, sums);
+    } else {
+      kernels_.update(step_.prepared, seen, begin, end);
+    }
+  }
+
   // The rule at [begin, end) of segment i, which it sees as `seen`. `sums` is for rules that have some.
   void ApplyRule(int i, Segment seen, int64_t begin, int64_t end, RuleSums* sums) const {
     alignas(64) char scratch[kChunk * sizeof(double)];
@@ -357,18 +366,11 @@ class Run {
       }
     }
     seen.gradient = SeenGradient(i, begin, end, scratch);
-    const auto apply = [&](const Segment& to) {
-      if (sums != nullptr) {
-        kernels_.update_and_sum(step_.prepared, to, begin, end, sums);
-      } else {
-        kernels_.update(step_.prepared, to, begin, end);
-      }
-    };
-    // With a trust ratio this is not yet the move.
+    // With a trust ratio it does not move anything yet.
     if (acts_on_move_ && !step_.rule->has_trust_ratio) {
-      MoveOtherwise(i, seen, begin, end, apply);
+      MoveOtherwise(i, seen, begin, end, [&](const Segment& to) { CallRule(to, begin, end, sums); });
     } else {
-      apply(seen);
+      CallRule(seen, begin, end, sums);
     }
   }
 
@@ -395,12 +397,8 @@ class Run {
     seen.gradient = SeenGradient(i, begin, end, gradient);
     seen.param_out = moved - begin * element_size_;
     for (int k = 0; k < step_.rule->num_slots; ++k) seen.slot_out[k] = slots[k] - begin * element_size_;
-    RuleSums ignored;
-    if (kernels_.update != nullptr) {
-      kernels_.update(step_.prepared, seen, begin, end);
-    } else {
-      kernels_.update_and_sum(step_.prepared, seen, begin, end, &ignored);
-    }
+    RuleSums unused;
+    CallRule(seen, begin, end, kernels_.finish != nullptr ? &unused : nullptr);
     return options_.sum_move(At(seen.gradient, begin), At(seen.param_in, begin), moved, end - begin);
   }
 
@@ -609,21 +607,12 @@ Step PrepareStep(const Rule& rule, DType dtype, Isa isa, const UserOptions& opti
   // By convention the first hyperparameter is the learning rate.
   Now<double, int64_t> now{iterations, options.Updates(iterations), hyperparameters[0], {}};
   std::copy(option_scalars, option_scalars + kNumOptionScalars, now.scalars);
-  Step step{&rule,
-            dtype,
-            isa,
-            {},
-            options,
-            {},
-            HasOptions(options),
-            {},
-            0.0,
-            options.GradientScale(now),
-            options.Applies(now)};
-  step.number = static_cast<double>(now.updates + 1);
+  const double number = static_cast<double>(now.updates + 1);
+  Step step{&rule, dtype, isa, {}, options, {}, HasOptions(options), options.GradientScale(now), options.Applies(now),
+            {},    number};
   std::copy(hyperparameters, hyperparameters + rule.num_hyperparameters, step.hyperparameters);
   FindOptionKernels(isa)[static_cast<int>(dtype)].prepare(options, now, &step.prepared_options);
-  rule.kernels[static_cast<int>(dtype)].prepare(hyperparameters, step.number, scalars, &step.prepared);
+  rule.kernels[static_cast<int>(dtype)].prepare(hyperparameters, number, scalars, &step.prepared);
   return step;
 }
 

@@ -39,12 +39,12 @@ struct Step {
   PreparedOptions prepared_options;
   // Whether there are options at all: a step without is the rule alone.
   bool has_options;
-  // With the number of the update, from 1, for a rule that ends with the sums of the step.
-  double hyperparameters[kMaxHyperparameters];
-  double number;
   // What the gradients that come are multiplied with, and whether the rule is applied at this call.
   double gradient_scale;
   bool applies;
+  // With the number of the update, from 1, for a rule that ends with the sums of the step.
+  double hyperparameters[kMaxHyperparameters];
+  double number;
   SparseOptions sparse = {};
   // Null, or the sums over all gradients of a step of which this is a part.
   const GradientSums* sums = nullptr;

@@ -58,8 +58,8 @@ struct SmallCopy {
 constexpr int kMaxSmallCopies = 2;
 constexpr uint32_t kMaxSmallCopyBytes = 4096;
 
-// Two sums of a tensor: of the squares of its gradient and how many elements of it are not finite, those of the rule,
-// see RuleSums, or of what a rule would do, and nothing.
+// Two sums of a tensor: of the squares of its gradient and how many elements of it are not finite, of the squares of
+// the parameter and of the direction, or of what a rule would do, and nothing.
 struct Sums {
   double first, second;
 };

@@ -380,8 +380,8 @@ __device__ __forceinline__ void Step(const StepParameters& p) {
   if constexpr (HasStepSums<R>::kValue) {
     const Sums of_step = SumOverStep(p, p.rule_sums());
     if (threadIdx.x == 0) {
-      const double sums[kMaxStepSums] = {of_step.first, of_step.second};
-      R::Finish(prepared.hyperparameters, prepared.number, sums, prepared.next_scalars);
+      const double of_rule[kMaxStepSums] = {of_step.first, of_step.second};
+      R::Finish(prepared.hyperparameters, prepared.number, of_rule, prepared.next_scalars);
     }
     __syncthreads();
   }

@@ -25,11 +25,6 @@ Value SumOfSquares(Value x) {
   return Sum(wide * wide);
 }
 
-Value SumOfSquares(Value x) {
-  const Value wide = Convert(x, xla::F64);
-  return Sum({xla::Mul(wide.op, wide.op), xla::F64});
-}
-
 Value AllFinite(Value x) {
   xla::XlaBuilder* const builder = x.op.builder();
   return {xla::ReduceAll(xla::IsFinite(x.op), xla::ConstantR0<bool>(builder, true),
@@ -40,6 +35,8 @@ Value AllFinite(Value x) {
 // All that does not depend on the element. What a step does not need is left uninitialized.
 struct Scalars {
   std::unique_ptr<PreparedRule> rule;
+  // Of the update, from 1.
+  Value number;
   UserOptions::Prepared<Value> options;
   // What the gradient is multiplied with as it is collected, and as it is used: for each parameter, or none.
   Value collected_scale;
@@ -71,7 +68,7 @@ class Step {
       if (!is_loop) after_.segments[i] = Update(scalars, i, before_.segments[i]);
     }
     if (scalars.rule->num_step_sums() > 0) {
-      scalars.rule->Finish(before_.hyperparameters, Number(), step_sums_, next_scalars);
+      scalars.rule->Finish(before_.hyperparameters, scalars.number, step_sums_, next_scalars);
     }
     for (int k = 0; k < a_.rule->num_scalars; ++k) {
       const Value next = Select(scalars.applies, next_scalars[k], before_.scalars[k]);
@@ -84,8 +81,6 @@ class Step {
 
  private:
   Value Wide(double c) const { return Scalar(builder_, xla::F64, c); }
-  // Of the update, from 1: of the integer that replaces the count, so that the old one is not needed beside it.
-  Value Number() const { return Convert(Next(user_.Updates(before_.iterations)), xla::F64); }
   static Value Next(Value count) { return count + Constant(count, 1.0); }
   Value Load(Value x) const { return Convert(x, arithmetic_); }
   Value Store(Value x) const { return Convert(x, stored_); }
@@ -108,7 +103,9 @@ class Step {
     }
     SetScales(scale, &s);
     std::copy(std::begin(before_.scalars), std::end(before_.scalars), next_scalars);
-    s.rule = FindRule(a_.rule->name)(before_.hyperparameters, Number(), next_scalars, arithmetic_);
+    // Of the integer that replaces the count, so that the old one is not needed beside it.
+    s.number = Convert(Next(now.updates), xla::F64);
+    s.rule = FindRule(a_.rule->name)(before_.hyperparameters, s.number, next_scalars, arithmetic_);
     return s;
   }
 
@@ -169,7 +166,9 @@ class Step {
     } else {
       Value addends[kMaxStepSums];
       s.rule->Update(gradient, &param, slots, addends);
-      for (int k = 0; k < s.rule->num_step_sums(); ++k) step_sums_[k] = step_sums_[k] + Sum(addends[k]);
+      for (int k = 0; k < s.rule->num_step_sums(); ++k) {
+        step_sums_[k] = step_sums_[k] + Sum(Convert(addends[k], xla::F64));
+      }
     }
     if (user_.Any<HasOnMove>()) param = OnMove(gradient, before_rule, param);
     segment.param = Select(s.applies, Store(param), old.param);
@@ -191,9 +190,9 @@ class Step {
     const std::vector<xla::XlaOp> replaced = ReplacedArrays({old});
     const absl::StatusOr<xla::Shape> shape = builder_->GetShape(old.param.op);
     const std::optional<int64_t> min_bytes = LoopBody::MinBytes();
-    // With a trust ratio, and where an option changes what the rule does, there are sums between two loops, and a loop
-    // gives no sum over its elements.
-    const bool has_sums = s.rule->has_trust_ratio() || s.rule->num_step_sums() > 0 || user_.Any<HasOnMove>();
+    // With a trust ratio, and where an option changes what the rule does, there are sums between two loops. Of sums of
+    // the step, a loop gives none over its elements.
+    const bool has_sums = s.rule->has_trust_ratio() || user_.Any<HasOnMove>() || s.rule->num_step_sums() > 0;
     if (!shape.ok() || !min_bytes.has_value() || has_sums) return false;
     if (replaced.size() == 1 ||
         static_cast<int64_t>(replaced.size()) * xla::ShapeUtil::ByteSizeOf(*shape) < *min_bytes) {

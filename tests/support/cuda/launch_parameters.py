@@ -109,7 +109,7 @@ class StepParameters(ctypes.Structure):
             add(copy.source, copy.bytes)
         chunks = self.first_chunk + sum(-(-t["size"] // self.chunk) for t in tensors)
         add(self.chunk_sums, chunks * SUMS_BYTES)
-        # Of the gradients, the rules and the moves.
+        # Of the gradients, the rule and the moves.
         add(self.gradient_sums, 3 * self.num_step_tensors * SUMS_BYTES)
         add(self.tickets, 4 * (1 + self.num_tensors))
         return regions

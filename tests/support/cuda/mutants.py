@@ -154,9 +154,9 @@ MUTANTS = {
         AssertionError,
     ),
     "every parameter decays": Mutant(
-        MEMORY,
-        "chunk.decays = word >> kDecayBit & 1;",
-        "chunk.decays = true;",
+        STEP,
+        "p.options.AnyBeforeRule(chunk.decays);",
+        "p.options.AnyBeforeRule(true);",
         "weight_decay",
         AssertionError,
     ),
@@ -204,7 +204,7 @@ RULES = {"adam": ("adam", 0), "lamb": ("lamb", 0), "sgd": ("sgd", 0)}
 
 @functools.cache
 def compile_rule(csrc: pathlib.Path, rule: str, common: bool) -> str:
-    """PTX of the float32 kernels of one rule, and the common ones if `common`, from a copy of csrc."""
+    """PTX of the float32 kernels of one rule, and those of no rule if `common`, from a copy of csrc."""
     header, index = RULES[rule]
     source = [f'#include "backends/cuda/step.cuh"\n#include "rules/{header}.h"\n']
     source += [
