@@ -18,7 +18,7 @@ namespace {
 
 using Addresses = std::vector<uint64_t>;
 // The type and the address of a scalar, and where its next value goes, or 0.
-using ScalarVariable = std::tuple<std::string, uint64_t, uint64_t>;
+using PlacedScalar = std::tuple<std::string, uint64_t, uint64_t>;
 // A number, or the type and the address of one in device memory.
 using Hyperparameter = std::variant<double, std::pair<std::string, uint64_t>>;
 
@@ -43,8 +43,8 @@ cuda::Plan MakePlan(const std::string& rule_name, const std::string& dtype, cons
                     const Addresses& averages, const Addresses& averages_out, const Addresses& accumulators,
                     const Addresses& accumulators_out, const Addresses& gradient_rows, const Addresses& param_rows,
                     const std::vector<bool>& decays, const std::vector<Hyperparameter>& hyperparameters,
-                    const std::vector<ScalarVariable>& scalars, const std::optional<ScalarVariable>& iterations,
-                    const std::optional<ScalarVariable>& loss_scale, const std::optional<ScalarVariable>& loss_counter,
+                    const std::vector<PlacedScalar>& scalars, const std::optional<PlacedScalar>& iterations,
+                    const std::optional<PlacedScalar>& loss_scale, const std::optional<PlacedScalar>& loss_counter,
                     const std::map<std::string, double>& options,
                     const std::vector<std::tuple<uint64_t, uint64_t, uint64_t>>& copies) {
   const Rule* rule = cuda::FindRule(rule_name);
@@ -73,7 +73,7 @@ cuda::Plan MakePlan(const std::string& rule_name, const std::string& dtype, cons
       step.hyperparameters[k] = address;
     }
   }
-  const auto set_scalar = [&](int k, const ScalarVariable& scalar) {
+  const auto set_scalar = [&](int k, const PlacedScalar& scalar) {
     step.scalar_types[k] = ScalarTypeByName(std::get<0>(scalar));
     step.scalars[k] = {std::get<1>(scalar), std::get<2>(scalar)};
   };
@@ -154,7 +154,7 @@ Raises:
         py::arg("averages_out") = Addresses(), py::arg("accumulators") = Addresses(),
         py::arg("accumulators_out") = Addresses(), py::arg("gradient_rows") = Addresses(),
         py::arg("param_rows") = Addresses(), py::arg("decays") = std::vector<bool>(), py::arg("hyperparameters"),
-        py::arg("scalars") = std::vector<ScalarVariable>(), py::arg("iterations") = std::nullopt,
+        py::arg("scalars") = std::vector<PlacedScalar>(), py::arg("iterations") = std::nullopt,
         py::arg("loss_scale") = std::nullopt, py::arg("loss_counter") = std::nullopt,
         py::arg("options") = std::map<std::string, double>(),
         py::arg("copies") = std::vector<std::tuple<uint64_t, uint64_t, uint64_t>>(),

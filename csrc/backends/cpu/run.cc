@@ -122,6 +122,7 @@ class Run {
     } else if (options.SkipsNonFinite()) {
       sums_ = SumGradients(step_.dtype, step_.isa, segments_, num_segments_, num_tasks_, parallel_for_);
     }
+    // NOLINTNEXTLINE(bugprone-unchecked-optional-access): they are there if the option needs them.
     if (options.SkipsNonFinite() && sums_->not_finite != 0.0) {
       CopyRows();
       return false;
