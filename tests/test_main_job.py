@@ -29,6 +29,10 @@ def parse(*arguments):
     return job._parser().parse_args(arguments)
 
 
+def _fit(args):
+    return job.fitted(job.run(args))
+
+
 @pytest.fixture(scope="module")
 def integrated():
     """`(mean, sd, log_evidence)` of the posterior, integrated over (mu, tau) on a grid.
@@ -84,7 +88,7 @@ def exact_negative_elbo(values):
 
 @pytest.fixture(scope="module")
 def default_fit():
-    return job.fit(parse())
+    return _fit(parse())
 
 
 class TestModel:
@@ -179,16 +183,16 @@ class TestFit:
     @pytest.mark.parametrize("jit", [False, True])
     def test_is_deterministic_given_the_seed(self, jit):
         arguments = ["--steps=60", "--seed=5"] + ["--jit"] * jit
-        (losses, values), (losses_again, values_again) = job.fit(parse(*arguments)), job.fit(parse(*arguments))
+        (losses, values), (losses_again, values_again) = _fit(parse(*arguments)), _fit(parse(*arguments))
         np.testing.assert_array_equal(losses, losses_again)
         for value, again in zip(values, values_again, strict=True):
             np.testing.assert_array_equal(value, again)
-        assert not np.array_equal(losses, job.fit(parse("--steps=60", "--seed=6"))[0])
+        assert not np.array_equal(losses, _fit(parse("--steps=60", "--seed=6"))[0])
 
     def test_takes_the_arguments(self):
-        losses, _ = job.fit(parse("--steps=5", "--samples=3", "--learning-rate=0.5", "--seed=1"))
+        losses, _ = _fit(parse("--steps=5", "--samples=3", "--learning-rate=0.5", "--seed=1"))
         assert losses.shape == (5,)
-        assert not np.array_equal(losses, job.fit(parse("--steps=5", "--samples=4", "--learning-rate=0.5"))[0])
+        assert not np.array_equal(losses, _fit(parse("--steps=5", "--samples=4", "--learning-rate=0.5"))[0])
 
 
 def row(output: str, name: str) -> list[str]:
@@ -218,7 +222,7 @@ class TestCommand:
         )
         assert run.returncode == 0, run.stderr
         print(run.stdout)
-        losses, values = job.fit(parse("--steps=300"))
+        losses, values = _fit(parse("--steps=300"))
         assert row(run.stdout, "first 100") == [f"{losses[:100].mean():.3f}"]
         assert row(run.stdout, "last 100") == [f"{losses[-100:].mean():.3f}"]
         moments, published = eight_schools.mean_field_moments(values), eight_schools.PUBLISHED

@@ -203,7 +203,8 @@ py::list Step(const std::string& rule_name, const Arrays& params, const Arrays& 
   bool taken = false;
   {
     py::gil_scoped_release release;
-    taken = cpu::RunStep(prepared, segments.data(), static_cast<int>(segments.size()), num_threads, cpu::RunOnWorkers);
+    taken = cpu::RunStep(prepared, segments.data(), static_cast<int>(segments.size()), num_threads, cpu::RunOnWorkers,
+                         scalars.data());
   }
   return py::cast(taken && prepared.applies ? scalars : old_scalars);
 }
@@ -242,6 +243,7 @@ py::dict Rules() {
     entry["hyperparameters"] = names(rule->hyperparameters, rule->num_hyperparameters);
     entry["slots"] = names(rule->slots, rule->num_slots);
     entry["scalars"] = names(rule->scalars, rule->num_scalars);
+    entry["step_sums"] = names(rule->step_sums, rule->num_step_sums);
     all[rule->name] = entry;
   }
   return all;

@@ -102,7 +102,8 @@ class FusedStepOp : public OpKernel {
       step.sums = &sums;
     }
     const int num_threads = ctx->device()->tensorflow_cpu_worker_threads()->num_threads;
-    const bool taken_place = cpu::RunStep(step, segments.data(), a_.num_params, num_threads, cpu::RunOnWorkers);
+    const bool taken_place =
+        cpu::RunStep(step, segments.data(), a_.num_params, num_threads, cpu::RunOnWorkers, next + kRuleScalar);
     if (taken_place) {
       // Also where they stay: what they are stored to may be new memory.
       for (int k = kRuleScalar; k < kRuleScalar + a_.rule->num_scalars; ++k) {

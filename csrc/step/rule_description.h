@@ -14,10 +14,12 @@ constexpr FUSEMIN_HOST_DEVICE Rule Describe() {
   rule.num_hyperparameters = R::kHyperparameters.kSize;
   rule.num_slots = R::kSlots.kSize;
   rule.num_scalars = R::kScalars.kSize;
+  rule.num_step_sums = StepSums<R>::kNames.kSize;
   rule.has_trust_ratio = HasTrustRatio<R>::kValue;
   rule.hyperparameters = R::kHyperparameters.text;
   rule.slots = R::kSlots.text;
   rule.scalars = R::kScalars.text;
+  rule.step_sums = StepSums<R>::kNames.text;
   return rule;
 }
 

@@ -17,7 +17,8 @@ constexpr int kDTypeSize[kNumDTypes] = {4, 8, 2, 2};
 // More than any rule has; checked where rules are registered.
 constexpr int kMaxSlots = 4;
 constexpr int kMaxHyperparameters = 8;
-constexpr int kMaxScalars = 2;
+constexpr int kMaxScalars = 3;
+constexpr int kMaxStepSums = 2;
 
 struct Slices;
 
@@ -73,9 +74,10 @@ struct PreparedStep {
   alignas(16) unsigned char bytes[128];
 };
 
-// Sums of squares over elements of a segment, for rules with a trust ratio.
-struct TrustSums {
-  double param = 0.0, direction = 0.0;
+// Sums over elements that a rule needs: of the squares of the parameter and of the direction, for a trust ratio, or
+// what it declares as the sums of a step.
+struct RuleSums {
+  double sum[kMaxStepSums] = {};
 };
 
 // A rule compiled for one type of number.
@@ -84,30 +86,34 @@ struct RuleKernels {
   void (*prepare)(const double* hyperparameters, double step, double* scalars, PreparedStep* prepared);
   // Updates the elements [begin, end) of a segment. Rows are the caller's.
   void (*update)(const PreparedStep& prepared, const Segment& segment, int64_t begin, int64_t end);
-  // Null, unless the rule has a trust ratio; then `update` is null, and the step
-  // is `update_slots` everywhere, which adds to the sums, and after it `move`
-  // with the norms of the whole segment.
-  void (*update_slots)(const PreparedStep& prepared, const Segment& segment, int64_t begin, int64_t end,
-                       TrustSums* sums);
+  // Null, unless the rule has sums, which it adds to; then `update` is null.
+  // With a trust ratio it updates the slots only, everywhere, and after it comes
+  // `move` with the norms of the whole segment. With sums of a step it is all of
+  // the update, and the step ends with `finish`.
+  void (*update_and_sum)(const PreparedStep& prepared, const Segment& segment, int64_t begin, int64_t end,
+                         RuleSums* sums);
   void (*move)(const PreparedStep& prepared, const Segment& segment, int64_t begin, int64_t end, double param_norm,
                double direction_norm);
-  // `update` and `update_slots` of a gradient that is a sum of slices whose powers were added up one by one. The sums
+  // `update` and `update_and_sum` of a gradient that is a sum of slices whose powers were added up one by one. The sums
   // begin at element `begin`.
   void (*update_separate)(const PreparedStep& prepared, const Segment& segment, const PowerSums& gradient,
                           int64_t begin, int64_t end);
-  void (*update_slots_separate)(const PreparedStep& prepared, const Segment& segment, const PowerSums& gradient,
-                                int64_t begin, int64_t end, TrustSums* sums);
+  void (*update_and_sum_separate)(const PreparedStep& prepared, const Segment& segment, const PowerSums& gradient,
+                                  int64_t begin, int64_t end, RuleSums* sums);
+  // Null, unless the rule has sums of a step. Replaces the scalars, as `prepare` left them.
+  void (*finish)(const double* hyperparameters, double step, const double* sums, double* scalars);
 };
 
 // A rule as the other layers see it.
 struct Rule {
   const char* name;
-  int num_hyperparameters, num_slots, num_scalars;
-  // Whether a step goes over everything twice, see RuleKernels::update_slots.
+  int num_hyperparameters, num_slots, num_scalars, num_step_sums;
+  // Whether a step goes over everything twice, see RuleKernels::update_and_sum.
   bool has_trust_ratio;
   const char* const* hyperparameters;
   const char* const* slots;
   const char* const* scalars;
+  const char* const* step_sums;
   RuleKernels kernels[kNumDTypes];
 };
 

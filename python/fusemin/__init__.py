@@ -11,7 +11,7 @@ TensorShape([100])
 import importlib
 from types import ModuleType
 
-from fusemin import convergence
+from fusemin import convergence, optimizers
 from fusemin._build import __version__
 from fusemin.api.explanation import Explanation, explain
 from fusemin.api.fused_optimizer import fuse
@@ -21,20 +21,37 @@ from fusemin.api.stateless import minimize_stateless
 from fusemin.api.tfp_replacement import replacing_tfp
 from fusemin.loop.convergence import LossNotDecreasing
 from fusemin.loop.traceable import MinimizeTraceableQuantities
+from fusemin.runs.callbacks import RunState
+from fusemin.runs.checkpoint import Checkpoint, CheckpointMismatchError
+from fusemin.runs.logs import CSVLog, TensorBoard
+from fusemin.runs.nonfinite import NonFiniteError
+from fusemin.runs.plateau import ReduceOnPlateau
+from fusemin.runs.result import Best, Result, Status
 from fusemin.update import op_gradients  # noqa: F401  Registers the gradients of the ops.
 from fusemin.update.stock_ops import stock
 
 __all__ = [
+    "Best",
+    "CSVLog",
+    "Checkpoint",
+    "CheckpointMismatchError",
     "Explanation",
     "LossNotDecreasing",
     "MinimizeTraceableQuantities",
     "Minimizer",
+    "NonFiniteError",
+    "ReduceOnPlateau",
+    "Result",
+    "RunState",
+    "Status",
+    "TensorBoard",
     "__version__",
     "convergence",
     "explain",
     "fuse",
     "minimize",
     "minimize_stateless",
+    "optimizers",
     "replacing_tfp",
     "stock",
     "sts",

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import logging
 import statistics
 import sys
@@ -21,6 +22,7 @@ from fusemin.examples import eight_schools
 _SMOOTHED = 100  # Steps whose loss is averaged at each end of a run.
 _TIMED_STEPS = 1_000  # In each repetition, whatever --steps is: what a call costs beside its steps must not show.
 _REPETITIONS = 11
+_INTERRUPTED = 130  # As shells have it of a program that SIGINT ended.
 _WIDTH = 100  # Where the output is no terminal, as that of `fusemin.explain`.
 
 
@@ -70,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seed", metavar="N", type=_integer(0, 2**31 - 1), default=0, help="of the Monte Carlo samples"
     )
+    parser.add_argument("--plot", metavar="FILE", help="write the curve of the loss into this file; needs matplotlib")
     parser.add_argument("--jit", action="store_true", help="compile all loops with XLA (jit_compile=True)")
     return parser
 
@@ -114,28 +117,39 @@ def _start(args) -> tuple[eight_schools.MeanField, keras.optimizers.Optimizer]:
     return eight_schools.MeanField(args.samples), keras.optimizers.Adam(args.learning_rate)
 
 
-def fit(args) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Fits the model.
+def run(args, progress=False) -> fusemin.Result:
+    """Fits the model. The trace is a pair of the loss, in nats, and of the values of `MeanField.variables`.
 
     Args:
       args: what `python -m fusemin` takes.
+      progress: see `fusemin.Minimizer.run`.
+    """
+    posterior, optimizer = _start(args)
+    minimizer = fusemin.Minimizer(
+        posterior.negative_elbo,
+        optimizer,
+        trainable_variables=posterior.variables,
+        trace_fn=lambda quantities: (quantities.loss, quantities.parameters),
+        jit_compile=args.jit,
+    )
+    return minimizer.run(args.steps, seed=(args.seed, 0), progress=progress)
+
+
+def fitted(result: fusemin.Result) -> tuple[np.ndarray, list[np.ndarray]]:
+    """What a run fitted.
 
     Returns:
       `(losses, values)`: the loss of every step, of shape [steps]; fitted values of `MeanField.variables`, the means of
       the traced ones over the second half of the steps, to average out the noise of the samples (Polyak and Juditsky
       1992, "Acceleration of stochastic approximation by averaging").
     """
-    posterior, optimizer = _start(args)
-    losses, parameters = fusemin.minimize(
-        posterior.negative_elbo,
-        num_steps=args.steps,
-        optimizer=optimizer,
-        trainable_variables=posterior.variables,
-        trace_fn=lambda quantities: (quantities.loss, quantities.parameters),
-        jit_compile=args.jit,
-        seed=(args.seed, 0),
-    )
-    return losses.numpy(), [np.mean(trace[args.steps // 2 :], axis=0, dtype=np.float64) for trace in parameters]
+    losses, parameters = result.trace
+    return losses.numpy(), [np.mean(trace[result.steps // 2 :], axis=0, dtype=np.float64) for trace in parameters]
+
+
+def _plot(result: fusemin.Result, path: str) -> None:
+    """The curve of the loss, in a file."""
+    dataclasses.replace(result, trace={"negative ELBO (nats)": result.trace[0]}).plot().savefig(path)
 
 
 class Loop(NamedTuple):
@@ -223,8 +237,8 @@ def measure(loops: list[Loop]) -> list[Timing]:
     ]
 
 
-def _print_fit(console: Console, args, losses: np.ndarray) -> None:
-    window = min(_SMOOTHED, max(1, args.steps // 2))
+def _print_fit(console: Console, losses: np.ndarray) -> None:
+    window = min(_SMOOTHED, max(1, len(losses) // 2))
     table = Table("steps", "negative ELBO (nats), mean", title="Loss", title_justify="left")
     table.add_row(f"first {window}", f"{losses[:window].mean():.3f}")
     table.add_row(f"last {window}", f"{losses[-window:].mean():.3f}")
@@ -285,7 +299,7 @@ def main(arguments: list[str] | None = None) -> int:
       arguments: those of the command line; None for `sys.argv`.
 
     Returns:
-      The exit status: 0, or 1 where the fit diverged. Bad arguments exit with 2.
+      The exit status: 0, or 1 where the fit diverged, or 130 after Ctrl-C. Bad arguments exit with 2.
     """
     args = _parser().parse_args(arguments)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
@@ -294,14 +308,25 @@ def main(arguments: list[str] | None = None) -> int:
         f"variational inference: {args.steps:,} steps of Adam({args.learning_rate:g}), {args.samples} samples a step, "
         f"seed {args.seed}.\n"
     )
-    losses, values = fit(args)
+    result = run(args, progress=True)
+    if result.steps == 0:
+        print(f"{result.message}: there is nothing to report", file=sys.stderr)
+        return _INTERRUPTED
+    losses, values = fitted(result)
     with np.errstate(over="ignore", invalid="ignore"):
         moments = eight_schools.mean_field_moments(values)
     if not (np.isfinite(losses).all() and np.isfinite([*moments.mean, *moments.sd]).all()):
         print("the fit diverged: try a smaller --learning-rate or more --samples", file=sys.stderr)
         return 1
-    _print_fit(console, args, losses)
+    if result.status is fusemin.Status.INTERRUPTED:
+        console.print(f"The fit was {result.message}. This is what they gave.\n")
+    _print_fit(console, losses)
     _print_posterior(console, moments)
+    if args.plot:
+        _plot(result, args.plot)
+        console.print(f"The curve of the loss is in {args.plot}.")
+    if result.status is fusemin.Status.INTERRUPTED:
+        return _INTERRUPTED
     console.print()
 
     loops = [

@@ -161,13 +161,17 @@ cpu::Step Prepare(const Rule& rule, DType dtype, Isa isa, const UserOptions& opt
 // Returns the number of tasks.
 int RunOnThreads(const cpu::Step& step, const std::vector<Segment>& segments, int max_threads) {
   int num_tasks = 1;
-  cpu::RunStep(step, segments.data(), static_cast<int>(segments.size()), max_threads,
-               [&](int n, const std::function<void(int)>& task) {
-                 num_tasks = n;
-                 std::vector<std::thread> threads;
-                 for (int i = 0; i < n; ++i) threads.emplace_back(task, i);
-                 for (std::thread& thread : threads) thread.join();
-               });
+  double scalars[kMaxScalars];
+  std::fill(std::begin(scalars), std::end(scalars), 0.5);
+  cpu::RunStep(
+      step, segments.data(), static_cast<int>(segments.size()), max_threads,
+      [&](int n, const std::function<void(int)>& task) {
+        num_tasks = n;
+        std::vector<std::thread> threads;
+        for (int i = 0; i < n; ++i) threads.emplace_back(task, i);
+        for (std::thread& thread : threads) thread.join();
+      },
+      scalars);
   return num_tasks;
 }
 

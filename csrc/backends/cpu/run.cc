@@ -107,7 +107,7 @@ class Run {
     num_tasks_ = static_cast<int>(std::clamp<int64_t>(bytes / kMinBytesPerThread, 1, std::max(max_threads, 1)));
   }
 
-  bool operator()() {
+  bool operator()(double* scalars) {
     const UserOptions& options = step_.options;
     const bool rows = std::any_of(segments_, segments_ + num_segments_, HasRows);
     if (!step_.has_options && kernels_.update != nullptr && !rows && !any_slices_) {
@@ -132,16 +132,23 @@ class Run {
     scales_.assign(num_segments_, scale);
     if (collects_) Collect();
     if (step_.applies && options.WhichNorm() != Norm::kNone) ScaleByNorms(scale);
-    if (step_.applies && kernels_.update == nullptr) {
+    if (step_.applies && step_.rule->has_trust_ratio) {
       UpdateByTrustRatio();
     } else if (step_.applies && acts_on_move_) {
       SetMoveFactors([this](int i, int64_t begin, int64_t end) { return TryRule(i, begin, end); });
     }
+    // Of each piece, added up in their order, whoever computed them.
+    std::vector<RuleSums> step_sums;
+    if (step_.applies && kernels_.finish != nullptr) {
+      for (int i = 0; i < num_segments_; ++i) step_sums.resize(step_sums.size() + NumPieces(i));
+    }
     ForEachPiece([this](int i) { return NumPieces(i); },
-                 [this](int i, int64_t /*number*/, int64_t piece) {
+                 [&](int i, int64_t number, int64_t piece) {
                    if (IsOnlyTouched(i)) return UpdateRows(i, piece);
-                   UpdateChunk(i, piece * kChunk, std::min((piece + 1) * kChunk, segments_[i].size));
+                   UpdateChunk(i, piece * kChunk, std::min((piece + 1) * kChunk, segments_[i].size),
+                               step_sums.empty() ? nullptr : &step_sums[number]);
                  });
+    if (step_.applies && kernels_.finish != nullptr) Finish(step_sums, scalars);
     return true;
   }
 
@@ -317,6 +324,14 @@ class Run {
     return seen;
   }
 
+  void Finish(const std::vector<RuleSums>& of_pieces, double* scalars) const {
+    RuleSums sums;
+    for (const RuleSums& piece : of_pieces) {
+      for (int k = 0; k < kMaxStepSums; ++k) sums.sum[k] += piece.sum[k];
+    }
+    kernels_.finish(step_.hyperparameters, step_.number, sums.sum, scalars);
+  }
+
   // The gradient that the rule sees at [begin, end) of segment i, as memory of the whole segment; in `scratch`, if it
   // is not as it came.
   const void* SeenGradient(int i, int64_t begin, int64_t end, char* scratch) const {
@@ -332,8 +347,8 @@ class Run {
     return scratch - begin * element_size_;
   }
 
-  // The rule at [begin, end) of segment i, which it sees as `seen`. `sums` is for rules with a trust ratio.
-  void ApplyRule(int i, Segment seen, int64_t begin, int64_t end, TrustSums* sums) const {
+  // The rule at [begin, end) of segment i, which it sees as `seen`. `sums` is for rules that have some.
+  void ApplyRule(int i, Segment seen, int64_t begin, int64_t end, RuleSums* sums) const {
     alignas(64) char scratch[kChunk * sizeof(double)];
     if (SeesSlices(seen) && step_.sparse.separate_duplicates) {
       const int64_t row = FirstRow(*seen.slices, begin);
@@ -342,12 +357,18 @@ class Run {
       }
     }
     seen.gradient = SeenGradient(i, begin, end, scratch);
-    if (sums != nullptr) {
-      kernels_.update_slots(step_.prepared, seen, begin, end, sums);
-    } else if (acts_on_move_) {
-      MoveOtherwise(i, seen, begin, end, [&](const Segment& to) { kernels_.update(step_.prepared, to, begin, end); });
+    const auto apply = [&](const Segment& to) {
+      if (sums != nullptr) {
+        kernels_.update_and_sum(step_.prepared, to, begin, end, sums);
+      } else {
+        kernels_.update(step_.prepared, to, begin, end);
+      }
+    };
+    // With a trust ratio this is not yet the move.
+    if (acts_on_move_ && !step_.rule->has_trust_ratio) {
+      MoveOtherwise(i, seen, begin, end, apply);
     } else {
-      kernels_.update(step_.prepared, seen, begin, end);
+      apply(seen);
     }
   }
 
@@ -374,7 +395,12 @@ class Run {
     seen.gradient = SeenGradient(i, begin, end, gradient);
     seen.param_out = moved - begin * element_size_;
     for (int k = 0; k < step_.rule->num_slots; ++k) seen.slot_out[k] = slots[k] - begin * element_size_;
-    kernels_.update(step_.prepared, seen, begin, end);
+    RuleSums ignored;
+    if (kernels_.update != nullptr) {
+      kernels_.update(step_.prepared, seen, begin, end);
+    } else {
+      kernels_.update_and_sum(step_.prepared, seen, begin, end, &ignored);
+    }
     return options_.sum_move(At(seen.gradient, begin), At(seen.param_in, begin), moved, end - begin);
   }
 
@@ -406,7 +432,7 @@ class Run {
 
   // The same where a row of several slices is there, and the rule is to get the powers of each of them.
   void ApplyRuleSeparately(const Segment& seen, double scale, int64_t begin, int64_t end, int64_t row,
-                           TrustSums* sums) const {
+                           RuleSums* sums) const {
     alignas(64) char powers[3][kChunk * sizeof(double)];
     const int64_t value_size = step_.dtype == DType::kFloat64 ? sizeof(double) : sizeof(float);
     const Slices& slices = *seen.slices;
@@ -419,25 +445,25 @@ class Run {
     });
     const PowerSums gradient{powers[0], powers[1], powers[2]};
     if (sums != nullptr) {
-      kernels_.update_slots_separate(step_.prepared, seen, gradient, begin, end, sums);
+      kernels_.update_and_sum_separate(step_.prepared, seen, gradient, begin, end, sums);
     } else {
       kernels_.update_separate(step_.prepared, seen, gradient, begin, end);
     }
   }
 
   // The update of a rule without a trust ratio.
-  void Update(int i, int64_t begin, int64_t end) const {
+  void Update(int i, int64_t begin, int64_t end, RuleSums* sums) const {
     const Segment& segment = segments_[i];
     Segment seen = BeforeRule(segment, begin, end);
     if (!SeesSlices(segment) || step_.sparse.rows == SparseRows::kEvery) {
-      return ApplyRule(i, seen, begin, end, nullptr);
+      return ApplyRule(i, seen, begin, end, sums);
     }
     Copy(seen.param_in, seen.param_out, begin, end);
     seen.param_in = seen.param_out;
     if (step_.sparse.rows == SparseRows::kSlotsOfEvery) {
       alignas(64) char moved[kChunk * sizeof(double)];
       seen.param_out = moved - begin * element_size_;
-      ApplyRule(i, seen, begin, end, nullptr);
+      ApplyRule(i, seen, begin, end, sums);
       ForEachTouched(*segment.slices, begin, end, [&](int64_t from, int64_t to, int64_t /*row*/) {
         Copy(seen.param_out, segment.param_out, from, to);
       });
@@ -448,27 +474,26 @@ class Run {
       seen.slot_in[k] = seen.slot_out[k];
     }
     ForEachTouched(*segment.slices, begin, end,
-                   [&](int64_t from, int64_t to, int64_t /*row*/) { ApplyRule(i, seen, from, to, nullptr); });
+                   [&](int64_t from, int64_t to, int64_t /*row*/) { ApplyRule(i, seen, from, to, sums); });
   }
 
   // Slots and norms first, everywhere, then the move: a norm is that of a whole segment.
   void UpdateByTrustRatio() {
     int64_t chunks = 0;
     for (int i = 0; i < num_segments_; ++i) chunks += NumChunks(segments_[i].size);
-    std::vector<TrustSums> sums(chunks);
+    std::vector<RuleSums> sums(chunks);
     ForEachChunk([&](int i, int64_t chunk, int64_t begin, int64_t end) {
       ApplyRule(i, BeforeRule(segments_[i], begin, end), begin, end, &sums[chunk]);
     });
-    std::vector<TrustSums> norms(num_segments_);
+    std::vector<RuleSums> squares(num_segments_);
     int64_t at = 0;
     for (int i = 0; i < num_segments_; ++i) {
       for (int64_t c = 0; c < NumChunks(segments_[i].size); ++c, ++at) {
-        norms[i].param += sums[at].param;
-        norms[i].direction += sums[at].direction;
+        for (int k = 0; k < 2; ++k) squares[i].sum[k] += sums[at].sum[k];
       }
     }
     const auto move = [&](int i, const Segment& seen, int64_t begin, int64_t end) {
-      kernels_.move(step_.prepared, seen, begin, end, std::sqrt(norms[i].param), std::sqrt(norms[i].direction));
+      kernels_.move(step_.prepared, seen, begin, end, std::sqrt(squares[i].sum[0]), std::sqrt(squares[i].sum[1]));
     };
     // What the first pass has made.
     const auto as_seen = [this](int i) {
@@ -516,14 +541,14 @@ class Run {
     }
   }
 
-  void UpdateChunk(int i, int64_t begin, int64_t end) const {
+  void UpdateChunk(int i, int64_t begin, int64_t end, RuleSums* sums) const {
     const Segment& segment = segments_[i];
     const int64_t n = end - begin;
     if (!step_.applies) {
       Copy(segment.param_in, segment.param_out, begin, end);
       for (int k = 0; k < step_.rule->num_slots; ++k) Copy(segment.slot_in[k], segment.slot_out[k], begin, end);
-    } else if (kernels_.update != nullptr) {
-      Update(i, begin, end);
+    } else if (!step_.rule->has_trust_ratio) {
+      Update(i, begin, end, sums);
     }
     if (step_.applies && collects_) std::memset(At(segment.accumulator_out, begin), 0, n * element_size_);
     if (acts_after_rule_) {
@@ -584,10 +609,21 @@ Step PrepareStep(const Rule& rule, DType dtype, Isa isa, const UserOptions& opti
   // By convention the first hyperparameter is the learning rate.
   Now<double, int64_t> now{iterations, options.Updates(iterations), hyperparameters[0], {}};
   std::copy(option_scalars, option_scalars + kNumOptionScalars, now.scalars);
-  Step step{&rule, dtype, isa, {}, options, {}, HasOptions(options), options.GradientScale(now), options.Applies(now)};
+  Step step{&rule,
+            dtype,
+            isa,
+            {},
+            options,
+            {},
+            HasOptions(options),
+            {},
+            0.0,
+            options.GradientScale(now),
+            options.Applies(now)};
+  step.number = static_cast<double>(now.updates + 1);
+  std::copy(hyperparameters, hyperparameters + rule.num_hyperparameters, step.hyperparameters);
   FindOptionKernels(isa)[static_cast<int>(dtype)].prepare(options, now, &step.prepared_options);
-  rule.kernels[static_cast<int>(dtype)].prepare(hyperparameters, static_cast<double>(now.updates + 1), scalars,
-                                                &step.prepared);
+  rule.kernels[static_cast<int>(dtype)].prepare(hyperparameters, step.number, scalars, &step.prepared);
   return step;
 }
 
@@ -623,8 +659,8 @@ GradientSums SumGradients(DType dtype, Isa isa, const Segment* segments, int num
 }
 
 bool RunStep(const Step& step, const Segment* segments, int num_segments, int max_threads,
-             const ParallelFor& parallel_for) {
-  return Run(step, segments, num_segments, max_threads, parallel_for)();
+             const ParallelFor& parallel_for, double* scalars) {
+  return Run(step, segments, num_segments, max_threads, parallel_for)(scalars);
 }
 
 }  // namespace fusemin::cpu

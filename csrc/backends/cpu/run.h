@@ -39,6 +39,9 @@ struct Step {
   PreparedOptions prepared_options;
   // Whether there are options at all: a step without is the rule alone.
   bool has_options;
+  // With the number of the update, from 1, for a rule that ends with the sums of the step.
+  double hyperparameters[kMaxHyperparameters];
+  double number;
   // What the gradients that come are multiplied with, and whether the rule is applied at this call.
   double gradient_scale;
   bool applies;
@@ -58,8 +61,9 @@ int64_t StepBytes(const Rule& rule, DType dtype, const Segment* segments, int nu
 // Updates every element of every segment and writes the rows. False if an option skips the step for a gradient
 // that is not finite: then nothing but the rows is written. The work is split over at most `max_threads` tasks by the
 // sizes alone, so that a task meets the same part again at the next step, and the result does not depend on the split.
+// `scalars` are what `PrepareStep` left; the sums of the step replace them, if the rule has some and is applied.
 bool RunStep(const Step& step, const Segment* segments, int num_segments, int max_threads,
-             const ParallelFor& parallel_for);
+             const ParallelFor& parallel_for, double* scalars);
 
 // The sums over the elements of the gradients of the segments, dense ones and the slices of sparse ones. They do not
 // depend on the number of tasks.

@@ -58,8 +58,8 @@ struct SmallCopy {
 constexpr int kMaxSmallCopies = 2;
 constexpr uint32_t kMaxSmallCopyBytes = 4096;
 
-// Two sums of a tensor: of the squares of its gradient and how many elements of it are not finite, of the squares of
-// the parameter and of the direction, or of what a rule would do, and nothing.
+// Two sums of a tensor: of the squares of its gradient and how many elements of it are not finite, those of the rule,
+// see RuleSums, or of what a rule would do, and nothing.
 struct Sums {
   double first, second;
 };
@@ -67,7 +67,7 @@ struct Sums {
 // A rule with a trust ratio goes over everything twice; kTry only sums up what kUpdate or kMove would do.
 enum class Phase : uint8_t { kUpdate, kSlots, kMove, kTry };
 
-constexpr int kHeaderBytes = 376;
+constexpr int kHeaderBytes = 392;
 constexpr int kTableWords = (kParameterBytes - kHeaderBytes) / 8;
 
 // A tensor takes its pointers, a word for its size and flags, and half a word for the number of its first block.
@@ -94,7 +94,7 @@ struct StepParameters {
   ScalarMemory scalars[kNumScalars];
   SmallCopy copies[kMaxSmallCopies];
   // Scratch memory: Sums of every chunk of the step, Sums of the gradient of every tensor of the step, after which come
-  // those of the trust ratio and of the move, and the tickets.
+  // those of the rule and of the move, and the tickets.
   uint64_t chunk_sums, gradient_sums, tickets;
   // The number in the step of this launch's first chunk and first tensor.
   uint64_t first_chunk;
@@ -120,8 +120,8 @@ struct StepParameters {
   // num_tensors * num_pointers pointers; then num_tensors sizes and flags; then num_tensors first blocks, of 32 bits.
   uint64_t table[kTableWords];
 
-  FUSEMIN_HOST_DEVICE uint64_t trust_sums() const { return gradient_sums + num_step_tensors * sizeof(Sums); }
-  FUSEMIN_HOST_DEVICE uint64_t move_sums() const { return trust_sums() + num_step_tensors * sizeof(Sums); }
+  FUSEMIN_HOST_DEVICE uint64_t rule_sums() const { return gradient_sums + num_step_tensors * sizeof(Sums); }
+  FUSEMIN_HOST_DEVICE uint64_t move_sums() const { return rule_sums() + num_step_tensors * sizeof(Sums); }
   FUSEMIN_HOST_DEVICE uint64_t pointer(uint32_t tensor, int position) const {
     return table[tensor * num_pointers + position];
   }

@@ -231,7 +231,7 @@ Plan::Plan(const Step& step, const Segment* segments, int num_segments, const st
 
   const uint64_t element = kDTypeSize[static_cast<int>(step.dtype)];
   for (int i : tensors) num_bytes_ += ElementsMoved(rule, options, segments[i]) * element;
-  if (has_sums) scratch_bytes_ = (num_chunks_ + 3 * num_tensors_) * sizeof(Sums);
+  if (has_sums || rule.num_step_sums > 0) scratch_bytes_ = (num_chunks_ + 3 * num_tensors_) * sizeof(Sums);
 }
 
 void Plan::AddLaunches(const std::vector<StepParameters>& groups, const std::vector<unsigned>& num_blocks,

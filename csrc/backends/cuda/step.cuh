@@ -49,6 +49,8 @@ struct Prepared {
   typename R::template Prepared<V> rule;
   Options<V> options;
   V ratio;
+  // The number of the update, from 1.
+  double number;
   double hyperparameters[kMaxHyperparameters];
   double scalars[kNumScalars], next_scalars[kMaxScalars];
 };
@@ -111,15 +113,15 @@ __device__ __forceinline__ void Prepare(const StepParameters& p, const Chunk& ch
       PrepareOptions(p, now, chunk, of_step, &prepared->options);
     }
     for (int i = 0; i < kMaxScalars; ++i) prepared->next_scalars[i] = prepared->scalars[kRuleScalar + i];
-    prepared->rule =
-        R::Prepare(prepared->hyperparameters, static_cast<double>(updates + 1), prepared->next_scalars, Narrow<V>());
+    prepared->number = static_cast<double>(updates + 1);
+    prepared->rule = R::Prepare(prepared->hyperparameters, prepared->number, prepared->next_scalars, Narrow<V>());
   }
   __syncthreads();
   if constexpr (HasTrustRatio<R>::kValue) {
     if (threadIdx.x == 0) {
       V ratio{};
       if (p.phase != Phase::kSlots && p.num_tensors > 0) {
-        const Sums sums = Global<const Sums>(p.trust_sums())[p.first_tensor + chunk.tensor];
+        const Sums sums = Global<const Sums>(p.rule_sums())[p.first_tensor + chunk.tensor];
         ratio = R::Ratio(prepared->rule, static_cast<V>(sqrt(sums.first)), static_cast<V>(sqrt(sums.second)));
       }
       prepared->ratio = ratio;
@@ -232,7 +234,7 @@ struct Worker {
     return moved;
   }
 
-  // The parameter and the slots by the rule.
+  // The parameter and the slots by the rule, which adds to the sums if it has some.
   __device__ __forceinline__ void Update(const At& at, Sums* sums) const {
     const Values gradient = Gradient(at);
     Values param = at.Load(kParamIn);
@@ -252,7 +254,11 @@ struct Worker {
 #pragma unroll
       for (int s = 0; s < kSlots; ++s) slot_values[s] = Stored<T>::Load(slots[s].Get(k));
       const V old = value;
-      R::Update(c, Stored<T>::Load(gradient.Get(k)), value, slot_values);
+      V addends[kMaxStepSums]{};
+      UpdateElement<R>(c, Stored<T>::Load(gradient.Get(k)), value, slot_values, addends);
+      if constexpr (HasStepSums<R>::kValue) {
+        if (!Tries()) Add(*sums, Sums{addends[0], addends[1]});
+      }
       param.Set(k, Stored<T>::Store(OnMove(gradient.Get(k), old, value, sums)));
 #pragma unroll
       for (int s = 0; s < kSlots; ++s) slots[s].Set(k, Stored<T>::Store(slot_values[s]));
@@ -359,7 +365,7 @@ __device__ __forceinline__ void Step(const StepParameters& p) {
   if constexpr (HasTrustRatio<R>::kValue) {
     if (p.phase == Phase::kSlots) {
       ForEach<T>(p, chunk, [&](const auto& at) { worker(at).UpdateSlots(at, &sums); });
-      if (p.num_tensors > 0) SumOverTensor(p, chunk, sums, p.trust_sums());
+      if (p.num_tensors > 0) SumOverTensor(p, chunk, sums, p.rule_sums());
       return;
     }
     ForEach<T>(p, chunk, [&](const auto& at) { worker(at).Move(at, &sums); });
@@ -367,7 +373,18 @@ __device__ __forceinline__ void Step(const StepParameters& p) {
     ForEach<T>(p, chunk, [&](const auto& at) { worker(at).Update(at, &sums); });
   }
   if (kOptions && p.phase == Phase::kTry) return SumOverTensor(p, chunk, sums, p.move_sums());
+  if constexpr (HasStepSums<R>::kValue) {
+    if (p.num_tensors > 0) SumOverTensor(p, chunk, sums, p.rule_sums());
+  }
   if (!p.finishes || !IsLastBlock(Global<uint32_t>(p.tickets), gridDim.x)) return;
+  if constexpr (HasStepSums<R>::kValue) {
+    const Sums of_step = SumOverStep(p, p.rule_sums());
+    if (threadIdx.x == 0) {
+      const double sums[kMaxStepSums] = {of_step.first, of_step.second};
+      R::Finish(prepared.hyperparameters, prepared.number, sums, prepared.next_scalars);
+    }
+    __syncthreads();
+  }
   for (int k = 0; k < p.num_copies; ++k) {
     const SmallCopy& copy = p.copies[k];
     for (uint32_t i = threadIdx.x; i < copy.bytes; i += kThreads) {

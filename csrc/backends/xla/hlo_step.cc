@@ -25,6 +25,11 @@ Value SumOfSquares(Value x) {
   return Sum(wide * wide);
 }
 
+Value SumOfSquares(Value x) {
+  const Value wide = Convert(x, xla::F64);
+  return Sum({xla::Mul(wide.op, wide.op), xla::F64});
+}
+
 Value AllFinite(Value x) {
   xla::XlaBuilder* const builder = x.op.builder();
   return {xla::ReduceAll(xla::IsFinite(x.op), xla::ConstantR0<bool>(builder, true),
@@ -59,10 +64,14 @@ class Step {
   std::optional<StepValues> operator()(Loops loops) {
     Value next_scalars[kMaxScalars];
     const Scalars scalars = Prepare(next_scalars);
+    for (int k = 0; k < scalars.rule->num_step_sums(); ++k) step_sums_[k] = Wide(0.0);
     for (int i = 0; i < a_.num_params; ++i) {
       const bool is_loop = loops != Loops::kNone && UpdateInLoop(scalars, i);
       if (!is_loop && loops == Loops::kAll) return std::nullopt;
       if (!is_loop) after_.segments[i] = Update(scalars, i, before_.segments[i]);
+    }
+    if (scalars.rule->num_step_sums() > 0) {
+      scalars.rule->Finish(before_.hyperparameters, Number(), step_sums_, next_scalars);
     }
     for (int k = 0; k < a_.rule->num_scalars; ++k) {
       const Value next = Select(scalars.applies, next_scalars[k], before_.scalars[k]);
@@ -75,6 +84,8 @@ class Step {
 
  private:
   Value Wide(double c) const { return Scalar(builder_, xla::F64, c); }
+  // Of the update, from 1: of the integer that replaces the count, so that the old one is not needed beside it.
+  Value Number() const { return Convert(Next(user_.Updates(before_.iterations)), xla::F64); }
   static Value Next(Value count) { return count + Constant(count, 1.0); }
   Value Load(Value x) const { return Convert(x, arithmetic_); }
   Value Store(Value x) const { return Convert(x, stored_); }
@@ -97,9 +108,7 @@ class Step {
     }
     SetScales(scale, &s);
     std::copy(std::begin(before_.scalars), std::end(before_.scalars), next_scalars);
-    // Of the integer that replaces the count, so that the old one is not needed beside it.
-    s.rule = FindRule(a_.rule->name)(before_.hyperparameters, Convert(Next(now.updates), xla::F64), next_scalars,
-                                     arithmetic_);
+    s.rule = FindRule(a_.rule->name)(before_.hyperparameters, Number(), next_scalars, arithmetic_);
     return s;
   }
 
@@ -138,7 +147,7 @@ class Step {
   }
 
   // Parameter i with its slots after the step.
-  SegmentValues Update(const Scalars& s, int i, const SegmentValues& old) const {
+  SegmentValues Update(const Scalars& s, int i, const SegmentValues& old) {
     SegmentValues segment = old;
     const int num_slots = a_.rule->num_slots;
     const Value collected = Gradient(s, old);
@@ -158,7 +167,9 @@ class Step {
       const Value direction_norm = Load(Sqrt(SumOfSquares(direction)));
       param = param - s.rule->Ratio(param_norm, direction_norm) * direction;
     } else {
-      s.rule->Update(gradient, &param, slots);
+      Value addends[kMaxStepSums];
+      s.rule->Update(gradient, &param, slots, addends);
+      for (int k = 0; k < s.rule->num_step_sums(); ++k) step_sums_[k] = step_sums_[k] + Sum(addends[k]);
     }
     if (user_.Any<HasOnMove>()) param = OnMove(gradient, before_rule, param);
     segment.param = Select(s.applies, Store(param), old.param);
@@ -180,8 +191,10 @@ class Step {
     const std::vector<xla::XlaOp> replaced = ReplacedArrays({old});
     const absl::StatusOr<xla::Shape> shape = builder_->GetShape(old.param.op);
     const std::optional<int64_t> min_bytes = LoopBody::MinBytes();
-    // With a trust ratio, and where an option changes what the rule does, there are sums between two loops.
-    if (!shape.ok() || !min_bytes.has_value() || s.rule->has_trust_ratio() || user_.Any<HasOnMove>()) return false;
+    // With a trust ratio, and where an option changes what the rule does, there are sums between two loops, and a loop
+    // gives no sum over its elements.
+    const bool has_sums = s.rule->has_trust_ratio() || s.rule->num_step_sums() > 0 || user_.Any<HasOnMove>();
+    if (!shape.ok() || !min_bytes.has_value() || has_sums) return false;
     if (replaced.size() == 1 ||
         static_cast<int64_t>(replaced.size()) * xla::ShapeUtil::ByteSizeOf(*shape) < *min_bytes) {
       after_.segments[i] = Update(s, i, old);
@@ -226,6 +239,7 @@ class Step {
   const UserOptions& user_;
   const StepValues& before_;
   StepValues after_;
+  Value step_sums_[kMaxStepSums];
   xla::XlaBuilder* const builder_;
   ElementReads reads_;
   const xla::PrimitiveType stored_, arithmetic_;

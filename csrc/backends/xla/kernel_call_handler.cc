@@ -91,7 +91,7 @@ ffi::Error Step(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRet
   const cpu::Step step = cpu::PrepareStep(*rule, static_cast<DType>(dtype), isa, options, scalars_in,
                                           static_cast<int64_t>(iterations), option_scalars, scalars);
   const bool taken_place = cpu::RunStep(step, segments.data(), static_cast<int>(num_params),
-                                        static_cast<int>(pool.num_threads()), OnPool(pool));
+                                        static_cast<int>(pool.num_threads()), OnPool(pool), scalars);
 
   std::copy(replaced, replaced + num_scalars + 1 + kNumOptionScalars, scalars_out);
   if (taken_place) {

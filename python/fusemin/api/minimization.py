@@ -1,6 +1,8 @@
 """`minimize`, the drop-in for `tfp.math.minimize`."""
 
-from collections.abc import Callable
+import datetime
+import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -10,6 +12,9 @@ from fusemin.api.divergence import warn_of_divergence
 from fusemin.api.minimizer import Minimizer
 from fusemin.arguments import check_not_swapped
 from fusemin.loop.traceable import trace_loss
+from fusemin.runs.checkpoint import Checkpoint
+from fusemin.runs.options import as_run_options
+from fusemin.runs.result import Status
 from fusemin.types import ConvergenceCriterion, Loss, NumSteps, Optimizer, Seed, Trace
 
 
@@ -26,6 +31,19 @@ def minimize(
     jit_compile: bool | str | None = False,
     seed: Seed | None = None,
     name: str = "minimize",
+    *,
+    progress: bool | str = False,
+    callbacks: Callable[..., Any] | Sequence[Callable[..., Any]] = (),
+    every: int | datetime.timedelta | None = None,
+    time_limit: float | None = None,
+    on_nonfinite: str = "continue",
+    keep_best: bool | Callable[[Any], Any] = False,
+    restore_best: bool = False,
+    trace_every: int = 1,
+    trace_last: int | None = None,
+    trace_to: str | os.PathLike[str] | None = None,
+    checkpoint: Checkpoint | None = None,
+    data: tf.data.Dataset | None = None,
 ) -> Trace:
     """Minimizes a loss with an optimizer and returns the trace of the optimization. Drop-in for `tfp.math.minimize`.
 
@@ -64,6 +82,8 @@ def minimize(
       seed: int, or int32 `Tensor` of shape [2], or a function that gives one, for a `loss_fn` that takes a `seed`. The
         same seed gives the seeds, and so the trace, that `tfp.math.minimize` gives.
       name: name scope of the ops.
+      progress, callbacks, every, time_limit, on_nonfinite, keep_best, restore_best, trace_every, trace_last, trace_to,
+        checkpoint, data: see `Minimizer.run`, which with more to return is the one to call where a run may end early.
 
     Returns:
       What `trace_fn` returns, each `Tensor` with a leading dimension of steps.
@@ -76,6 +96,10 @@ def minimize(
         str.
       NotImplementedError: it is called in the scope of a `tf.distribute` strategy, or on variables made in one that
         keeps copies of them on several devices.
+      RuntimeError: one of the keywords after `name` is given in a graph, under a tape, or with
+        `tf.config.run_functions_eagerly(True)`.
+      KeyboardInterrupt: with one of them, Ctrl-C came; after a whole step.
+      NonFiniteError, CheckpointMismatchError: see `Minimizer.run`.
       tf.errors.FailedPreconditionError: a variable is not initialized.
       tf.errors.InvalidArgumentError: with `jit_compile`, XLA cannot compile an op; the message names it.
 
@@ -117,7 +141,21 @@ def minimize(
     (['gradient', 'loss', 'x'], TensorShape([10]))
     """
     check_not_swapped(num_steps, optimizer)
-    trace = Minimizer(
+    options = as_run_options(
+        progress,
+        callbacks,
+        every,
+        time_limit,
+        on_nonfinite,
+        keep_best,
+        restore_best,
+        trace_every,
+        trace_last,
+        trace_to,
+        checkpoint,
+        data,
+    )
+    minimizer = Minimizer(
         loss_fn,
         optimizer,
         convergence_criterion=convergence_criterion,
@@ -127,7 +165,14 @@ def minimize(
         return_full_length_trace=return_full_length_trace,
         jit_compile=jit_compile,
         name=name,
-    ).run_once(num_steps, seed)
+    )
+    if options.asked_for:
+        result = minimizer.run_with(num_steps, seed, options)
+        if result.status is Status.INTERRUPTED:
+            raise KeyboardInterrupt(result.message)
+        trace = result.trace
+    else:
+        trace = minimizer.run_once(num_steps, seed)
     if trace_fn is trace_loss:
         warn_of_divergence(trace)
     return trace

@@ -2,9 +2,11 @@
 
 import contextlib
 import dataclasses
+import datetime
+import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -26,9 +28,16 @@ from fusemin.loop.eager_loop import EagerStep, run_eagerly
 from fusemin.loop.loop import Options
 from fusemin.loop.placement import beside
 from fusemin.loop.segment import run_loop
+from fusemin.loop.segmented_run import SegmentProgram
 from fusemin.loop.traceable import normalize_trace_fn, trace_loss
 from fusemin.loop.variable_step import VariableStep
 from fusemin.loop.variables import as_variable_list
+from fusemin.loop.watch import KeepBest
+from fusemin.runs.checkpoint import Checkpoint
+from fusemin.runs.data import Batches
+from fusemin.runs.options import RunOptions, as_run_options
+from fusemin.runs.result import Result
+from fusemin.runs.run import Run, most_steps
 from fusemin.types import ConvergenceCriterion, Loss, NumSteps, Optimizer, Seed, Trace
 from fusemin.update.replication import check_strategy
 
@@ -115,6 +124,121 @@ class Minimizer:
         """
         return self._run(num_steps, seed)
 
+    @graphs.without_autograph
+    def run(
+        self,
+        num_steps: NumSteps,
+        seed: Seed | None = None,
+        *,
+        progress: bool | str = False,
+        callbacks: Callable[..., Any] | Sequence[Callable[..., Any]] = (),
+        every: int | datetime.timedelta | None = None,
+        time_limit: float | None = None,
+        on_nonfinite: str = "continue",
+        keep_best: bool | Callable[[Any], Any] = False,
+        restore_best: bool = False,
+        trace_every: int = 1,
+        trace_last: int | None = None,
+        trace_to: str | os.PathLike[str] | None = None,
+        checkpoint: Checkpoint | None = None,
+        data: tf.data.Dataset | None = None,
+    ) -> Result:
+        """Runs the optimization so that it can be watched, stopped and resumed.
+
+        The steps are those of a call, to the bit. They are taken in segments of about 0.3 seconds, and in between
+        Python does what the keywords ask for. Ctrl-C ends the run after the segment at hand: what is returned is what
+        there is so far, and variables and optimizer are those after a whole step. A second Ctrl-C raises
+        KeyboardInterrupt as ever.
+
+        Args:
+          num_steps: see `minimize`.
+          seed: see `minimize`; None for none.
+          progress: whether to show a bar, in a terminal or notebook; elsewhere it is silent. "always" shows it in files
+            and logs too.
+          callbacks: function, or list of them, called with one `RunState`, which has `step`, `loss`, `trace` (the rows
+            since the last call) and `variables`. One that returns "stop" ends the run. What it assigns to variables,
+            such as a learning rate, the next step finds. `TensorBoard`, `CSVLog` and `ReduceOnPlateau` are callbacks.
+          every: after how many steps callbacks are called, an int, which is exact; or a `datetime.timedelta`; None for
+            a few times a second. They are called once more at the end for the rows that are left.
+          time_limit: seconds after which the run ends, tracing included.
+          on_nonfinite: what becomes of a step whose gradient is not finite: "continue" takes it as any other; "skip"
+            leaves variables and optimizer as they are, and goes on. "stop" and "raise" end the run before such a step,
+            or one whose loss is not finite; "raise" by a `NonFiniteError`.
+          keep_best: True to keep the parameters of the smallest loss; or a function from what `trace_fn` returns at a
+            step to a scalar, whose smallest value is the best.
+          restore_best: whether to assign these to the variables at the end.
+          trace_every: of how many steps the trace has a row: those of steps 0, k, 2 k and so on.
+          trace_last: of how many of the last steps the trace has a row; None for all.
+          trace_to: directory of files of NumPy, one for each leaf, to which rows are appended, so that the trace takes
+            no memory. The trace that is returned is mapped from them.
+          checkpoint: a `Checkpoint`.
+          data: a `tf.data.Dataset` with elements of known shapes, without end or repeated from its start. `loss_fn` is
+            called with one at each step, before `seed`.
+
+        Returns:
+          A `Result`.
+
+        Raises:
+          TypeError, ValueError: see `minimize`, or a keyword is not as described.
+          RuntimeError: it is called in a graph, under a tape, or with `tf.config.run_functions_eagerly(True)`.
+          NonFiniteError: see `on_nonfinite`.
+          CheckpointMismatchError: the checkpoint is of another run.
+
+        Warns:
+          UserWarning: a checkpoint is damaged, and the one before is taken.
+
+        >>> import keras, tensorflow as tf, fusemin
+        >>> x = tf.Variable(0.0)
+        >>> fit = fusemin.Minimizer(lambda: (x - 5.0) ** 2, keras.optimizers.Adam(learning_rate=0.1))
+        >>> result = fit.run(1000, callbacks=lambda state: "stop" if state.loss < 1e-3 else None, every=50)
+        >>> result.status.value, result.steps % 50, len(result.trace) == result.steps
+        ('stopped by a callback', 0, True)
+        """
+        options = as_run_options(
+            progress,
+            callbacks,
+            every,
+            time_limit,
+            on_nonfinite,
+            keep_best,
+            restore_best,
+            trace_every,
+            trace_last,
+            trace_to,
+            checkpoint,
+            data,
+        )
+        return self.run_with(num_steps, seed, options)
+
+    def run_with(self, num_steps: NumSteps, seed: Seed | None, options: RunOptions) -> Result:
+        """As `run`, with keywords that were checked."""
+        program = self._program
+        _check_can_run(options)
+        num_steps = check_num_steps(num_steps)
+        check_strategy(optimizer_is_known=families.find_family(program.optimizer) is not None)
+        given_seed = seed
+        if seed is not None:
+            seed = seeds.sanitize_seed(seed)
+        batches = None if options.data is None else Batches(options.data)
+        with explained_failure(program.jit_compile) if program.jit_compile else contextlib.nullcontext():
+            segments = program.segments(seed is not None, num_steps, batches, options)
+            identity = {
+                "seed": given_seed if isinstance(given_seed, int) else None if seed is None else seed.numpy().tolist(),
+                "jit_compile": program.jit_compile,
+            }
+            run = Run(
+                segments,
+                program.optimizer,
+                num_steps,
+                seed,
+                options,
+                batches,
+                program.options.return_full_length_trace,
+                program.options.convergence_criterion,
+                identity,
+            )
+            return run.take()
+
     def run_once(self, num_steps: NumSteps, seed: Seed | None = None) -> Trace:
         """Like `__call__`, for a minimizer that is called once: traces for this `num_steps` only, which is quicker."""
         return self._run(num_steps, seed, once=True)
@@ -159,11 +283,29 @@ class Minimizer:
     def explain(self) -> Explanation:
         """What updates each variable, and why. Before the first call `trainable_variables` must have been given."""
         variables = self._program.trainable_variables
-        for step, _ in self._program.traces.values():
+        steps = [step for step, _ in self._program.traces.values()]
+        for step in [*steps, *(segments.step for segments in self._program.segment_programs.values())]:
             variables = step.variables
         if variables is None:
             raise ValueError("`trainable_variables` was not given, and what `loss_fn` reads is not known before a call")
         return explain(self._program.optimizer, variables)
+
+
+def _check_can_run(options: RunOptions) -> None:
+    """Raises a RuntimeError where Python cannot look in between segments."""
+    where = None
+    if not tf.executing_eagerly():
+        where = "inside of a tf.function or a graph of TensorFlow 1"
+    elif tf.config.functions_run_eagerly():
+        where = "with tf.config.run_functions_eagerly(True)"
+    elif graphs.is_recorded():
+        where = "under a tf.GradientTape, through which a run that Python looks into has no gradient"
+    if where is not None:
+        keywords = ", ".join(f"`{name}`" for name in options.asked_for) or "`run`"
+        raise RuntimeError(
+            f"{keywords}: not possible {where}. Call it from Python, outside of that, or leave the keywords out (of "
+            "`minimize`, or by calling the `Minimizer`): then all steps are part of what is built."
+        )
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -180,6 +322,8 @@ class _Program:
     # By whether seeds are used, and by `num_steps` if the loop is for one number only: the step and the loop on it,
     # traced outside of every graph.
     traces: dict[tuple[bool, int | None], tuple[VariableStep, Any]] = dataclasses.field(default_factory=dict)
+    # Programs for runs in segments, by all that they depend on.
+    segment_programs: dict[tuple, SegmentProgram] = dataclasses.field(default_factory=dict)
     # Held while tracing: one thread traces, those that call at the same time wait for it.
     lock: Any = dataclasses.field(default_factory=threading.RLock)
 
@@ -187,9 +331,36 @@ class _Program:
     def compiles_loop(self) -> bool:
         return self.jit_compile is True
 
-    def make_step(self, use_seed):
+    def make_step(self, use_seed, inputs=()):
         compile_loss = self.jit_compile == LOSS
-        return VariableStep(self.loss_fn, self.optimizer, self.trainable_variables, use_seed, compile_loss)
+        return VariableStep(self.loss_fn, self.optimizer, self.trainable_variables, use_seed, compile_loss, inputs)
+
+    def segments(self, use_seed: bool, num_steps: int, batches: Batches | None, options: RunOptions) -> SegmentProgram:
+        """The loop for a run in segments."""
+        inputs = () if batches is None else (batches.spec,)
+        batch_bytes = 0 if batches is None else batches.batch_bytes
+        # What is compiled has traces of fixed size. Of a power of 2, so that runs of about as many steps share it.
+        limit = max(2, 1 << max(num_steps - 1, 1).bit_length()) if self.compiles_loop else None
+
+        def capacity(row_bytes):
+            return min(limit, most_steps(row_bytes + batch_bytes, in_xla=True))
+
+        monitor = options.keep_best if callable(options.keep_best) else None
+        keep_best = KeepBest(monitor) if options.keep_best else None
+        loop_options = self.options._replace(on_nonfinite=options.on_nonfinite, keep_best=keep_best)
+        with self.lock:
+            key = use_seed, limit, repr(inputs), options.on_nonfinite, options.keep_best
+            if key not in self.segment_programs:
+                self.segment_programs[key] = SegmentProgram(
+                    lambda: self.make_step(use_seed, inputs),
+                    lambda step: normalize_trace_fn(self.trace_fn, step.variables),
+                    loop_options,
+                    use_seed,
+                    None if limit is None else capacity,
+                    self.compiles_loop,
+                    inputs,
+                )
+            return self.segment_programs[key]
 
     def traced(self, use_seed, num_steps=None):
         """The step, and the loop as a concrete function of a seed, and of `num_steps` first if that is not given; if it
@@ -219,6 +390,8 @@ class _Program:
         for step, loop in self.traces.values():
             step.release()
             graphs.release(loop)
+        for program in self.segment_programs.values():
+            program.release()
 
     def run(self, step, num_steps, seed, once=False):
         with tf.name_scope(self.name):

@@ -64,7 +64,7 @@ class StatelessStep:
         """No variable is updated, so no leaf is written by an update op."""
 
     def __call__(
-        self, state, *, seed, sources, buffers, row, row_offset, in_loop, needs_parameters, before_update
+        self, state, *, seed, inputs, sources, buffers, row, row_offset, in_loop, needs_parameters, before_update, gate
     ) -> StepResult:
         loss, gradients, parameters, optimizer_state = self._step(*state, seed)
         # The loop carries the structure that it began with, such as a tuple where `update` returns a list.

@@ -62,8 +62,9 @@ def differentiator(loss_fn, trainable_variables):
       trainable_variables: what to differentiate with respect to, or None for what `loss_fn` reads.
 
     Returns:
-      `(differentiate, variables)`: a function from a seed to loss and gradients, and the variables as the user knows
-      them; without `trainable_variables` a list where `differentiate` leaves those that `loss_fn` read.
+      `(differentiate, variables)`: a function from a seed, and what else `loss_fn` takes, to loss and gradients, and
+      the variables as the user knows them; without `trainable_variables` a list where `differentiate` leaves those that
+      `loss_fn` read.
 
     Raises:
       TypeError, ValueError, NotImplementedError: see `as_variable_list` and `check_variables`.
@@ -74,12 +75,12 @@ def differentiator(loss_fn, trainable_variables):
     call = seeded(loss_fn)
     accessed = AccessedVariables(loss_fn) if watched is None else None
 
-    def differentiate(seed):
+    def differentiate(seed, *inputs):
         with tf.GradientTape(watch_accessed_variables=watched is None) as tape:
             if watched is not None:
                 tape.watch([unwrap_variable(v) for v in watched])
             with explained_tracing("loss_fn"):
-                loss = as_loss(call(seed=seed))
+                loss = as_loss(call(*inputs, seed=seed))
         if accessed is not None:
             return loss, accessed.select(tape, loss)
         variables = [unwrap_variable(v) for v in watched]

@@ -13,16 +13,19 @@ from fusemin import graphs
 from fusemin.loop import seeds
 from fusemin.loop.trace_plan import TracePlan, allocate, scatter_rows, trace_shape, write_rows
 from fusemin.loop.traceable import MinimizeTraceableQuantities
+from fusemin.loop.watch import KeepBest, Policy, Watcher
 from fusemin.update.gpu_support import has_kernels
 from fusemin.update.stock_ops import is_stock
 
 
 class Options(NamedTuple):
-    """What `minimize` and `minimize_stateless` have in common."""
+    """What `minimize` and `minimize_stateless` have in common, and what a run watches, see `Watcher`."""
 
     convergence_criterion: Any
     batch_convergence_reduce_fn: Any
     return_full_length_trace: bool
+    on_nonfinite: Policy = "continue"
+    keep_best: KeepBest | None = None
 
 
 class Carry(NamedTuple):
@@ -32,8 +35,9 @@ class Carry(NamedTuple):
       taken: int32 scalar, how many steps of this segment have been taken.
       state: what the step carries.
       seed: what the seed of the next step is split from.
-      done: whether all has converged.
+      done: whether the loop ends: all has converged, or the step was not finite.
       criterion_state: what the criterion carries.
+      watch: see `fusemin.loop.watch`.
     """
 
     taken: tf.Tensor
@@ -41,6 +45,7 @@ class Carry(NamedTuple):
     seed: Any
     done: Any
     criterion_state: Any
+    watch: Any = ()
 
 
 class Rows(NamedTuple):
@@ -55,9 +60,10 @@ class Rows(NamedTuple):
     derived: list[tf.Tensor]
 
 
-def _trial(step, trace_fn, criterion, use_seed) -> tuple[TracePlan, Any]:
+def _trial(step, trace_fn, criterion, use_seed, step_writes: bool) -> tuple[TracePlan, Any]:
     """Traces `trace_fn` and the criterion once for trial, to know their outputs before the loop is built. Returns the
-    plan of the trace, and the state of the criterion in TensorSpecs, or ()."""
+    plan of the trace, and the state of the criterion in TensorSpecs, or (). `step_writes` is whether the step may write
+    rows of the trace."""
     plan = None
 
     def trial(index, loss, gradients, parameters, optimizer_state, seed):
@@ -80,6 +86,8 @@ def _trial(step, trace_fn, criterion, use_seed) -> tuple[TracePlan, Any]:
         late = {t.op for t in tf.nest.flatten(of_update, expand_composites=True)}
         traced, effects = graphs.with_effects(trace_fn, quantities)
         source = functools.partial(step.trace_source, quantities=quantities, effects=effects)
+        if not step_writes:
+            source = _no_source
         plan = TracePlan.make(traced, source, effects, lambda t: graphs.depends_on(t, late))
         return tf.nest.map_structure(tf.convert_to_tensor, state)
 
@@ -93,6 +101,10 @@ def _trial(step, trace_fn, criterion, use_seed) -> tuple[TracePlan, Any]:
         tf.TensorSpec([2] if use_seed else [], tf.int32),
     )
     return plan, criterion_state
+
+
+def _no_source(leaf) -> None:
+    """No leaf is written by the step."""
 
 
 def _converge(criterion, index, result, spec, state):
@@ -123,7 +135,14 @@ class Loop:
     def __init__(self, step, use_seed: bool, trace_fn, options: Options):
         self.step, self.use_seed, self._trace_fn, self._options = step, use_seed, trace_fn, options
         self.criterion, self.in_xla = options.convergence_criterion, graphs.in_xla()
-        self.plan, self.criterion_spec = _trial(step, trace_fn, self.criterion, use_seed)
+        self.watcher = Watcher(step, options.on_nonfinite, options.keep_best)
+        # A row is written of a step that is skipped too, so not by its update.
+        step_writes = not self.watcher.may_refuse
+        self.plan, self.criterion_spec = _trial(step, trace_fn, self.criterion, use_seed, step_writes)
+        # Whether the loop may end before all steps are taken.
+        self.may_end = self.criterion is not None or self.watcher.may_end
+        # Of each step of a segment what is given to the step beside the seed: tensors with a leading dimension, or ().
+        self.inputs, self._inputs_start = (), 0
         # Where the kernels of the ops do not run.
         by_stock = is_stock() or (not self.in_xla and not all(map(has_kernels, step.gpus)))
         self.write_rows = scatter_rows if by_stock else write_rows
@@ -134,12 +153,17 @@ class Loop:
             taken=tf.constant(0),
             state=self.step.initial_state,
             seed=seed if self.use_seed else (),
-            done=tf.constant(False) if self.criterion is not None else (),
+            done=tf.constant(False) if self.may_end else (),
             criterion_state=tf.nest.map_structure(
                 lambda s: tf.zeros([] if s.shape.rank is None else [d or 0 for d in s.shape], s.dtype),
                 self.criterion_spec,
             ),
+            watch=self.watcher.start(),
         )
+
+    def give_inputs(self, inputs, start) -> None:
+        """What the steps from step `start` on are given: a tuple of structures of tensors with a row for each."""
+        self.inputs, self._inputs_start = inputs, start
 
     def allocate(self, num_rows, of_each=None) -> Rows:
         """Traces of this number of rows, or of as many chunks of `of_each` rows."""
@@ -162,10 +186,11 @@ class Loop:
         """
         step_seed, next_seed = seeds.split_seed(carry.seed) if self.use_seed else (None, ())
         criterion, plan, options = self.criterion, self.plan, self._options
-        calls_trace_fn = bool(plan.derived_specs) or plan.effects
+        watcher, watch = self.watcher, carry.watch
+        calls_trace_fn = bool(plan.derived_specs) or plan.effects or watcher.monitor is not None
         index = _plus(_plus(carry.taken, offset), before)
 
-        def derived_leaves(loss, gradients, parameters, has_converged, criterion_state, optimizer_state):
+        def traced(loss, gradients, parameters, has_converged, criterion_state, optimizer_state):
             quantities = MinimizeTraceableQuantities(
                 step=index,
                 loss=loss,
@@ -176,16 +201,23 @@ class Loop:
                 optimizer_state=optimizer_state,
                 seed=next_seed if self.use_seed else tf.constant(-1),
             )
-            return plan.derived(self._trace_fn(quantities))
+            return self._trace_fn(quantities)
 
         def early_leaves(loss, gradients, parameters):
             unconverged = tf.zeros(tf.shape(loss), tf.bool)
-            leaves = derived_leaves(loss, gradients, parameters, unconverged, carry.criterion_state, ())
+            leaves = plan.derived(traced(loss, gradients, parameters, unconverged, carry.criterion_state, ()))
             return [leaf for leaf, early in zip(leaves, plan.early, strict=True) if early]
+
+        def gate(loss, gradients):
+            nonlocal watch
+            watch, updates = watcher.gate(watch, index, loss, gradients)
+            return updates
 
         result = self.step(
             carry.state,
             seed=step_seed,
+            # Not by an index in brackets, which takes XLA minutes to compile for some thousand elements.
+            inputs=tf.nest.map_structure(lambda rows: tf.gather(rows, index - self._inputs_start), self.inputs),
             sources=plan.sources,
             buffers=rows.written,
             row=carry.taken,
@@ -194,6 +226,7 @@ class Loop:
             needs_parameters=calls_trace_fn or criterion is not None,
             # XLA would compute them after the update, from copies of what the update replaces.
             before_update=early_leaves if self.in_xla and any(plan.early) and not plan.effects else None,
+            gate=gate if watcher.has_gate else None,
         )
         has_converged, done, criterion_state = tf.zeros(tf.shape(result.loss), tf.bool), (), ()
         if criterion is not None:
@@ -201,9 +234,12 @@ class Loop:
                 criterion, index, result, self.criterion_spec, carry.criterion_state
             )
             done = tf.reshape(options.batch_convergence_reduce_fn(has_converged), [])
+        if watcher.may_end:
+            is_not_finite = watch.nonfinite.cause > 0
+            done = is_not_finite if criterion is None else done | is_not_finite
         derived = rows.derived
         if calls_trace_fn:
-            values = derived_leaves(
+            returned = traced(
                 result.loss,
                 result.gradients,
                 result.parameters,
@@ -211,8 +247,10 @@ class Loop:
                 criterion_state,
                 result.optimizer_state,
             )
-            derived = self.write_rows(derived, values, carry.taken, row_offset=offset)
-        return Carry(carry.taken, result.state, next_seed, done, criterion_state), Rows(result.buffers, list(derived))
+            derived = self.write_rows(derived, plan.derived(returned), carry.taken, row_offset=offset)
+            watch = watcher.after(watch, index, returned)
+        carry = Carry(carry.taken, result.state, next_seed, done, criterion_state, watch)
+        return carry, Rows(result.buffers, list(derived))
 
     def take_steps(
         self, carry: Carry, rows: Rows, end, before=0, in_an_iteration=1, in_loop=False, most=None
@@ -229,11 +267,11 @@ class Loop:
         return self.repeat(carry, rows, end - (in_an_iteration - 1), body, most)
 
     def repeat(self, carry: Carry, rows: Rows, end, body, most=None) -> tuple[Carry, Rows]:
-        """`body(carry, rows)` as long as fewer than `end` steps have been taken, and not all has converged."""
+        """`body(carry, rows)` as long as fewer than `end` steps have been taken, and none has ended the loop."""
 
         def unfinished(carry, rows):
             more = carry.taken < end
-            return more if self.criterion is None else more & ~carry.done
+            return more & ~carry.done if self.may_end else more
 
         # A NamedTuple of lists is a structure that while loops keep.
         shapes = tf.nest.map_structure(lambda t: t.shape, carry)

@@ -32,9 +32,8 @@ def run_loop(step, num_steps, seed, trace_fn, options: Options, once=False):
     loop = Loop(step, seed is not None, trace_fn, options)
     carry, rows = _take_all(loop, loop.start(seed), num_steps, once)
     if loop.criterion is not None and (tf.is_tensor(num_steps) or num_steps > 0):
-        full = options.return_full_length_trace
-        rows = fill(loop, rows, carry.taken) if full else truncate(rows, carry.taken)
-    return carry.state, loop.plan.pack(*rows)
+        rows = fill(loop, rows, carry.taken) if options.return_full_length_trace else truncate(rows, carry.taken)
+    return carry.state, loop.plan.pack(loop.plan.in_order(*rows))
 
 
 def _take_all(loop: Loop, carry: Carry, num_steps, once: bool) -> tuple[Carry, Rows]:
@@ -49,7 +48,7 @@ def _take_all(loop: Loop, carry: Carry, num_steps, once: bool) -> tuple[Carry, R
     return _take_in_xla(loop, carry, num_steps, num_steps)
 
 
-def take_segment(loop: Loop, carry: Carry, before, num_steps, capacity) -> tuple[Carry, Rows]:
+def take_segment(loop: Loop, carry: Carry, before, num_steps, capacity, inputs=()) -> tuple[Carry, Rows]:
     """Takes steps that others came before, for a host that runs segment after segment.
 
     Args:
@@ -58,11 +57,13 @@ def take_segment(loop: Loop, carry: Carry, before, num_steps, capacity) -> tuple
       before: int32 scalar tensor, how many steps came before this segment.
       num_steps: int32 scalar tensor of at least 1, how many to take.
       capacity: how many rows the traces of the segment have, at least `num_steps`. Inside XLA an int.
+      inputs: what each step is given beside the seed, see `Loop.give_inputs`.
 
     Returns:
       The carry after the last step, with `taken` counted from 0, and the traces; rows that no step wrote are undefined.
     """
     carry = carry._replace(taken=tf.constant(0))
+    loop.give_inputs(inputs, before)
     if loop.in_xla:
         return _take_in_xla(loop, carry, num_steps, capacity, before)
     return _take_by_executor(loop, carry, loop.allocate(capacity), num_steps, before)
@@ -71,7 +72,7 @@ def take_segment(loop: Loop, carry: Carry, before, num_steps, capacity) -> tuple
 def _take_by_executor(loop: Loop, carry: Carry, rows: Rows, num_steps, before=0, once=False) -> tuple[Carry, Rows]:
     """Steps, as TensorFlow's executor takes them fastest."""
     dynamic = tf.is_tensor(num_steps)
-    small = loop.step.num_ops() <= MAX_OPS_OF_SMALL_STEP and loop.criterion is None
+    small = loop.step.num_ops() <= MAX_OPS_OF_SMALL_STEP and not loop.may_end
     small = small and not (once and num_steps < MIN_STEPS_OF_ONE_RUN)
     # Nothing orders what is printed by ops of one iteration, and each copy of an op that draws random numbers begins
     # with the same ones.

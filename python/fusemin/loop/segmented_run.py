@@ -1,10 +1,29 @@
 """Runs that the host takes segment by segment, so that it can look in between."""
 
+import math
+
 import tensorflow as tf
 
 from fusemin import graphs
 from fusemin.loop.loop import Carry, Loop, Options
 from fusemin.loop.segment import take_segment
+
+
+class _WithLoss:
+    """`trace_fn` in a tuple, with the loss beside it unless a leaf is it.
+
+    Attributes:
+      loss_leaf: which leaf is the loss, after a call.
+    """
+
+    def __init__(self, trace_fn):
+        self._trace_fn = trace_fn
+
+    def __call__(self, quantities):
+        traced = self._trace_fn(quantities)
+        leaves = tf.nest.flatten(traced, expand_composites=True)
+        self.loss_leaf = next((i for i, leaf in enumerate(leaves) if leaf is quantities.loss), len(leaves))
+        return (traced, quantities.loss) if self.loss_leaf == len(leaves) else (traced,)
 
 
 class SegmentProgram:
@@ -15,72 +34,144 @@ class SegmentProgram:
       trace_fn: function from the step to a function of the traceable quantities.
       options: see `fusemin.loop.loop`.
       use_seed: whether runs are given a seed.
-      capacity: None, or the most steps that a segment has; inside XLA an int of at least 2, since its traces have
-        memory of fixed size.
+      capacity: None, or the most steps that a segment has, or a function that gives it from the bytes of a row; inside
+        XLA at least 2, since traces have memory of fixed size there.
       jit_compile: whether XLA compiles the loop.
+      inputs: TensorSpecs of what each step is given beside the seed, a tuple of structures.
+
+    Attributes:
+      step: what `make_step` gave.
+      structure: of the trace of a step, with type specs for leaves.
+      leaf_specs: TensorSpecs of a row of each leaf of the trace.
+      num_leaves: how many leaves the user's trace has: all, or all but the last, which is the loss.
+      loss_leaf: which leaf is the loss.
+      best_variables: see `KeepBest.variables`.
+      capacity: None, or an int.
     """
 
-    def __init__(self, make_step, trace_fn, options: Options, use_seed: bool, capacity=None, jit_compile=False):
+    def __init__(
+        self, make_step, trace_fn, options: Options, use_seed: bool, capacity=None, jit_compile=False, inputs=()
+    ):
         seed = tf.TensorSpec([2], tf.int32) if use_seed else None
-        self.capacity = capacity
-        loop = None
+        loop = traced = None
+        keep_best = options.keep_best
+        if keep_best is not None and keep_best.monitor is not None:
+            monitor = keep_best.monitor
+            keep_best.monitor = lambda returned: monitor(returned[0])
 
+        # What is traced refers to no program, so that no cycle keeps one alive.
         def begin(seed):
-            nonlocal loop
+            nonlocal loop, traced
             step = make_step()
-            loop = Loop(step, use_seed, trace_fn(step), options)
+            traced = _WithLoss(trace_fn(step))
+            loop = Loop(step, use_seed, traced, options)
             return loop.start(seed)
 
-        def take(carry, before, num_steps):
-            return take_segment(loop, carry, before, num_steps, num_steps if capacity is None else capacity)
+        def take(carry, before, num_steps, inputs):
+            rows = num_steps if capacity is None else capacity
+            carry, rows = take_segment(loop, carry, before, num_steps, rows, inputs)
+            return carry, loop.plan.in_order(*rows)
 
         self._begin = graphs.trace(begin, seed, jit_compile=jit_compile or None)
-        self._plan = loop.plan
+        self.step, self._plan = loop.step, loop.plan
+        self.best_variables = [] if keep_best is None else keep_best.variables
+        self.loss_leaf, self.structure = traced.loss_leaf, self._plan.structure[0]
+        self.leaf_specs = self._plan.in_order(iter(self._plan.source_specs), iter(self._plan.derived_specs))
+        self.num_leaves = len(self.leaf_specs) - (len(self._plan.structure) - 1)
+        if callable(capacity):
+            capacity = capacity(self.row_bytes)
+        self.capacity = capacity
         specs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), self._begin.structured_outputs)
         specs = specs._replace(criterion_state=loop.criterion_spec)
         number = tf.TensorSpec([], tf.int32)
-        self._take = graphs.trace(take, specs, number, number, jit_compile=jit_compile or None)
+        inputs = tf.nest.map_structure(lambda s: tf.TensorSpec([capacity, *s.shape], s.dtype), inputs)
+        self._take = graphs.trace(take, specs, number, number, inputs, jit_compile=jit_compile or None)
+
+    @property
+    def row_bytes(self) -> int:
+        """Of one row of all leaves, as far as their shapes are known."""
+        return sum(
+            math.prod(d or 1 for d in s.shape) * s.dtype.size for s in self.leaf_specs if s.shape.rank is not None
+        )
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """All that the program reads or writes, but for `best_variables`, in an order that is the same in each
+        process."""
+        best = {id(v) for v in self.best_variables}
+        known = [*self._take.variables, *self.step.variables_of_update]
+        position = {id(handle): i for i, handle in enumerate(self._take.captured_inputs)}
+        found = {id(v.handle): v for v in known if id(v.handle) in position and id(v) not in best}
+        return [found[key] for key in sorted(found, key=position.get)]
 
     def begin(self, seed) -> Carry:
         """Before the first step. `seed` is an int32 tensor of shape [2], or None."""
         return self._begin(seed)
 
-    def take(self, carry: Carry, before: int, num_steps: int):
-        """The next steps of a run that has not converged.
+    def take(self, carry: Carry, before: int, num_steps: int, inputs=()):
+        """The next steps of a run that has not ended.
 
         Args:
           carry: what the segment before left.
           before: how many steps came before.
           num_steps: how many to take at most, between 1 and `capacity`.
+          inputs: what each step is given beside the seed, with as many rows as `capacity`, or `num_steps`.
 
         Returns:
-          `(carry, trace)`, the trace with a row for each step that was taken, `carry.taken`.
+          `(carry, leaves)`, the leaves of the trace with a row for each step that was taken, `carry.taken`.
         """
-        carry, rows = self._take(carry, tf.constant(before), tf.constant(num_steps))
+        carry, leaves = self._take(carry, tf.constant(before), tf.constant(num_steps), inputs)
         taken = int(carry.taken)
-        cut = [[b if b.shape[0] == taken else b[:taken] for b in buffers] for buffers in rows]
-        return carry, self._plan.pack(*cut)
+        return carry, [leaf if leaf.shape[0] == taken else leaf[:taken] for leaf in leaves]
+
+    def pack(self, leaves: list):
+        """The trace in the user's structure, of its leaves, or of all."""
+        leaves = [*leaves[: self.num_leaves], *([None] * (len(self.leaf_specs) - self.num_leaves))]
+        return self._plan.pack(leaves)[0]
+
+    def release(self) -> None:
+        """Frees the graphs; the program cannot run again."""
+        self.step.release()
+        graphs.release(self._begin)
+        graphs.release(self._take)
 
 
 class SegmentedRun:
     """One run, taken segment by segment: the same steps, seeds, criterion and traces as in one piece.
 
     Attributes:
+      program: what takes the steps.
+      carry: after the last step.
       taken: how many steps have been taken.
       converged: whether the criterion has ended the run.
+      not_finite: whether a step that was not finite has ended it: 0, or `NonFinite.cause`. Of that step nothing is
+        left, and it does not count.
     """
 
     def __init__(self, program: SegmentProgram, seed=None):
-        self._program = program
-        self._carry = program.begin(seed)
+        self.program = program
+        self.carry = program.begin(seed)
         self.taken = 0
         self.converged = False
+        self.not_finite = 0
 
-    def take(self, num_steps: int):
-        """Takes up to `num_steps` steps, at least 1 and at most the program's capacity. Returns their traces."""
+    def go_on(self, carry: Carry, taken: int) -> None:
+        """Goes on from where another run was, or this one."""
+        self.carry, self.taken = carry, taken
+        self.converged = tf.is_tensor(carry.done) and bool(carry.done)
+
+    def take(self, num_steps: int, inputs=()) -> list[tf.Tensor]:
+        """Takes up to `num_steps` steps, at least 1 and at most the program's capacity. Returns the leaves of their
+        trace."""
         if self.converged:
             raise ValueError("the run has converged; it takes no more steps")
-        self._carry, trace = self._program.take(self._carry, self.taken, num_steps)
-        self.taken += int(self._carry.taken)
-        self.converged = tf.is_tensor(self._carry.done) and bool(self._carry.done)
-        return trace
+        self.carry, leaves = self.program.take(self.carry, self.taken, num_steps, inputs)
+        self.taken += int(self.carry.taken)
+        ended = tf.is_tensor(self.carry.done) and bool(self.carry.done)
+        if self.carry.watch.nonfinite:
+            self.not_finite = int(self.carry.watch.nonfinite.cause)
+        if self.not_finite:
+            self.taken -= 1
+            leaves = [leaf[:-1] for leaf in leaves]
+        self.converged = ended and not self.not_finite
+        return leaves

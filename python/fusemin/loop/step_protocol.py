@@ -64,6 +64,7 @@ class Step(Protocol):
         state,
         *,
         seed: tf.Tensor | None,
+        inputs: tuple,
         sources: Sequence[TraceSource],
         buffers: list[tf.Tensor],
         row: tf.Tensor,
@@ -71,12 +72,14 @@ class Step(Protocol):
         in_loop: bool,
         needs_parameters: bool,
         before_update: Callable[[tf.Tensor, list, list], list[tf.Tensor]] | None,
+        gate: Callable[[tf.Tensor, list], tf.Tensor | None] | None,
     ) -> StepResult:
         """Takes a step.
 
         Args:
           state: what the step before left.
           seed: of this step, or None.
+          inputs: what else `loss_fn` is called with at this step.
           sources: what the rows of `buffers` are copies of.
           buffers: traces, whose row `row + row_offset` the step writes.
           row: int32 scalar.
@@ -85,4 +88,6 @@ class Step(Protocol):
           needs_parameters: whether the result must have parameters.
           before_update: None, or a function of loss, gradients and parameters that gives what must be computed before
             the update.
+          gate: None, or a function of the loss and of the gradients, called between differentiation and update, that
+            gives whether to update, a bool scalar; None for always. If it may give one, `sources` is empty.
         """

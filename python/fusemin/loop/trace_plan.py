@@ -97,11 +97,14 @@ class TracePlan:
                     flat.append(tf.convert_to_tensor(part))
         return flat
 
-    def pack(self, written: list[tf.Tensor], derived: list[tf.Tensor]):
-        """The trace in the user's structure."""
+    def in_order(self, written: list, derived: list) -> list:
+        """The leaves in their order, of those that the update op writes and the others."""
         written, derived = iter(written), iter(derived)
-        flat = [next(written if isinstance(leaf, TraceSource) else derived) for leaf in self.leaves]
-        return tf.nest.pack_sequence_as(self.structure, flat, expand_composites=True)
+        return [next(written if isinstance(leaf, TraceSource) else derived) for leaf in self.leaves]
+
+    def pack(self, leaves: list):
+        """The trace in the user's structure, of its leaves in order."""
+        return tf.nest.pack_sequence_as(self.structure, leaves, expand_composites=True)
 
 
 def allocate(spec: tf.TensorSpec, num_steps, zero: bool) -> tf.Tensor:

@@ -27,6 +27,7 @@ class VariableStep:
       trainable_variables: what to differentiate with respect to, or None for what `loss_fn` reads.
       use_seed: whether the step will be given seeds.
       compile_loss: whether XLA compiles loss and gradients, without the update.
+      inputs: TensorSpecs of what else `loss_fn` is called with, a tuple of structures.
 
     Attributes:
       variables: the variables as the user knows them, in order.
@@ -44,12 +45,12 @@ class VariableStep:
     initial_state = ()
     optimizer_state = ()
 
-    def __init__(self, loss_fn, optimizer, trainable_variables, use_seed, compile_loss=False):
+    def __init__(self, loss_fn, optimizer, trainable_variables, use_seed, compile_loss=False, inputs=()):
         self.update = None
         # The functions hold no reference to `self`: without a cycle, graphs are freed as soon as the step is.
         differentiate, variables = differentiator(loss_fn, trainable_variables)
         seed = tf.TensorSpec([2], tf.int32) if use_seed else None
-        self._differentiate = graphs.trace(differentiate, seed, jit_compile=compile_loss or None)
+        self._differentiate = graphs.trace(differentiate, seed, *inputs, jit_compile=compile_loss or None)
         # What is compiled is one op where it is called.
         self._num_loss_ops = 1 if compile_loss else len(self._differentiate.graph.get_operations())
         self.effects = graphs.has_effects(self._differentiate.graph.get_operations())
@@ -57,8 +58,8 @@ class VariableStep:
         self.gpus = placement.gpus_of(self.variables)
         loss, gradients = self._differentiate.structured_outputs
         self.loss = tf.TensorSpec(loss.shape, loss.dtype)
-        self.parameters = [tf.TensorSpec(v.shape, v.dtype) for v in self._unwrapped()]
-        shapes = [v.shape if is_sparse(g) else g.shape for g, v in zip(gradients, self._unwrapped(), strict=True)]
+        self.parameters = [tf.TensorSpec(v.shape, v.dtype) for v in self.unwrapped]
+        shapes = [v.shape if is_sparse(g) else g.shape for g, v in zip(gradients, self.unwrapped, strict=True)]
         self.gradients = [tf.TensorSpec(s, g.dtype) for s, g in zip(shapes, gradients, strict=True)]
         planned = plan(optimizer, self.variables, gradients)
         bound = planned if isinstance(planned, Stock) else planned.bind()
@@ -97,31 +98,54 @@ class VariableStep:
         return None
 
     def __call__(
-        self, state, *, seed, sources, buffers, row, row_offset, in_loop, needs_parameters, before_update
+        self, state, *, seed, inputs, sources, buffers, row, row_offset, in_loop, needs_parameters, before_update, gate
     ) -> StepResult:
         """See `fusemin.loop.step_protocol`."""
-        loss, gradients = self._differentiate(seed)
-        if self.update is not None:
-            after = [loss]
-            if before_update is not None:
-                dense = [densify(g, v) for g, v in zip(gradients, self._unwrapped(), strict=True)]
-                after += before_update(loss, dense, [v.read_value() for v in self._unwrapped()])
-            buffers = fused_step(self.update, gradients, loss, sources, buffers, row, row_offset, in_loop, after)
+        loss, gradients = self._differentiate(seed, *inputs)
+        after = [loss]
+        if before_update is not None and self.update is not None:
+            dense = [densify(g, v) for g, v in zip(gradients, self.unwrapped, strict=True)]
+            after += before_update(loss, dense, [v.read_value() for v in self.unwrapped])
+
+        def update():
+            if self.update is None:
+                self._apply(gradients)
+                return list(buffers)
+            written = fused_step(self.update, gradients, loss, sources, buffers, row, row_offset, in_loop, after)
             for variable in self.variables:
                 constrain(variable)
+            return written
+
+        allowed = None if gate is None else gate(loss, gradients)
+        if allowed is None:
+            buffers = update()
         else:
-            self._apply(gradients)
+            # Without rows to write, since a row is written of a step that is refused too.
+            tf.cond(allowed, lambda: update() or tf.constant(True), lambda: tf.constant(False))
         return StepResult(
             state=state,
             loss=loss,
             # Of slices computed only if something other than the op asks for it.
-            gradients=[densify(g, v) for g, v in zip(gradients, self._unwrapped(), strict=True)],
-            parameters=[v.read_value() for v in self._unwrapped()] if needs_parameters else [],
+            gradients=[densify(g, v) for g, v in zip(gradients, self.unwrapped, strict=True)],
+            parameters=[v.read_value() for v in self.unwrapped] if needs_parameters else [],
             optimizer_state=(),
             buffers=buffers,
         )
 
-    def _unwrapped(self) -> list[tf.Variable]:
+    @property
+    def variables_of_update(self) -> list[tf.Variable]:
+        """What the op reads or writes, where it does the update."""
+        update = self.update
+        if update is None:
+            return []
+        found = [*update.variables, *(slot for slots in update.slots for slot in slots), *update.scalars]
+        found += [] if update.iterations is None else [update.iterations]
+        found += [*update.options.averages, *update.options.accumulators, *update.options.loss_scale]
+        return found + [value for value in update.hyperparameters.values() if isinstance(value, tf.Variable)]
+
+    @property
+    def unwrapped(self) -> list[tf.Variable]:
+        """The `tf.Variable`s of `variables`."""
         return [unwrap_variable(v) for v in self.variables]
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from fusemin import _compat, graphs
-from fusemin._build import HAS_CUDA_KERNELS, OPTIONS
+from fusemin._build import HAS_CUDA_KERNELS, OPTIONS, RULES
 from fusemin.families import (
     Adapter,
     Family,
@@ -175,7 +175,7 @@ def _reasons(family, optimizer, variables, unwrapped, gradients, context: Contex
     if context.strategy:
         yield "a tf.distribute strategy is in use"
     yield from _variable_reasons(unwrapped, context)
-    yield from _common_reasons(optimizer, inner, unwrapped, context)
+    yield from _common_reasons(optimizer, inner, family.adapter(optimizer).rule(inner), unwrapped, context)
     if gradients is not None:
         yield from _gradient_reasons(family, optimizer, variables, unwrapped, gradients, context)
 
@@ -211,8 +211,11 @@ def _variable_reasons(variables: list[tf.Variable], context: Context) -> Iterato
         yield "a variable is listed twice"
 
 
-def _common_reasons(optimizer, inner, variables: list[tf.Variable], context: Context) -> Iterator[str]:
+def _common_reasons(optimizer, inner, rule: str, variables: list[tf.Variable], context: Context) -> Iterator[str]:
     """Of what is decided over all variables of a step, which are not of one dtype and device."""
+    # A rule that there is not is an error of its own, later.
+    if RULES.get(rule, {}).get("step_sums") and len({(v.dtype, v.device) for v in variables}) > 1:
+        yield f"the sums of rule '{rule}' are over variables of several dtypes or devices"
     several_dtypes = len({v.dtype for v in variables}) > 1
     decided_over_all = next((name for name in _OVER_ALL if getattr(inner, name, None)), None)
     if several_dtypes and decided_over_all:

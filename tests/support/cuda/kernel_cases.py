@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fusemin import _core
-from tests.support.kernel_step import DTYPES, draw, ulps, ulps_of_largest
+from tests.support.kernel_step import DTYPES, difference_of, draw, ulps_of_largest
 from tests.support.rules_in_numpy import RULES
 
 CHUNK = _core.cuda.MIN_CHUNK
@@ -218,15 +218,15 @@ def compare(got, want, rule, has_norms=False) -> float:
     """The largest difference, which is within the limit, of what a step leaves."""
     assert got.keys() == want.keys()
     powers = rule in POWERS and got["params[0]"].dtype == np.float64
-    of_tensors = ulps_of_largest if has_norms or powers or RULES[rule].has_sums else ulps
     limit = FLOAT64_LIMIT_OF_POWERS if powers else LIMIT
 
-    def difference(a, b):
+    def difference(name):
+        a, b = got[name], np.asarray(want[name], got[name].dtype)
         if a.dtype.kind == "i":  # A unit is one more or less.
             return 0 if np.array_equal(a, b) else np.inf
-        return of_tensors(a, b)
+        return ulps_of_largest(a, b) if has_norms or powers else difference_of(name, rule)(a, b)
 
-    measured, name = max((difference(got[name], np.asarray(want[name], got[name].dtype)), name) for name in want)
+    measured, name = max((difference(name), name) for name in want)
     assert measured <= limit, f"{rule}: {name} differs by {measured} ulp from the CPU kernel"
     return measured
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from fusemin import _core
 
-MAX_SLOTS, MAX_HYPERPARAMETERS, MAX_SCALARS = 4, 8, 2
+MAX_SLOTS, MAX_HYPERPARAMETERS, MAX_SCALARS = 4, 8, 3
 ROLES = [
     "gradient",
     "param_in",
@@ -23,7 +23,7 @@ ROLES = [
     "param_row",
 ]
 NUM_SCALARS = MAX_SCALARS + 3
-PARAMETER_BYTES, HEADER_BYTES = 4096, 376
+PARAMETER_BYTES, HEADER_BYTES = 4096, 392
 SIZE_BITS = 64 - 1 - len(ROLES)
 DTYPE_BYTES = [4, 8, 2, 2]
 # ScalarType: absent, a number, float32, float64, float16, bfloat16, int32, int64.
@@ -109,7 +109,7 @@ class StepParameters(ctypes.Structure):
             add(copy.source, copy.bytes)
         chunks = self.first_chunk + sum(-(-t["size"] // self.chunk) for t in tensors)
         add(self.chunk_sums, chunks * SUMS_BYTES)
-        # Of the gradients, the trust ratios and the moves.
+        # Of the gradients, the rules and the moves.
         add(self.gradient_sums, 3 * self.num_step_tensors * SUMS_BYTES)
         add(self.tickets, 4 * (1 + self.num_tensors))
         return regions

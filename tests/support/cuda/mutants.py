@@ -154,9 +154,9 @@ MUTANTS = {
         AssertionError,
     ),
     "every parameter decays": Mutant(
-        STEP,
-        "p.options.AnyBeforeRule(chunk.decays);",
-        "p.options.AnyBeforeRule(true);",
+        MEMORY,
+        "chunk.decays = word >> kDecayBit & 1;",
+        "chunk.decays = true;",
         "weight_decay",
         AssertionError,
     ),
@@ -172,8 +172,8 @@ MUTANTS = {
     ),
     "LAMB's ratio is of the first tensor": Mutant(
         STEP,
-        "Global<const Sums>(p.trust_sums())[p.first_tensor + chunk.tensor];",
-        "Global<const Sums>(p.trust_sums())[p.first_tensor];",
+        "Global<const Sums>(p.rule_sums())[p.first_tensor + chunk.tensor];",
+        "Global<const Sums>(p.rule_sums())[p.first_tensor];",
         "sizes",
         AssertionError,
         "lamb",

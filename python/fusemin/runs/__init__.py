@@ -1,0 +1,1 @@
+"""Runs that the host takes segment by segment: watched, stopped, resumed."""

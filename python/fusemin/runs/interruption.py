@@ -1,0 +1,36 @@
+"""Ctrl-C, as a wish to stop between two segments."""
+
+import signal
+import threading
+
+
+class Interruption:
+    """While it is entered the first SIGINT is noted, and the next one is Python's again.
+
+    Where Python would not raise KeyboardInterrupt, in a thread that is not the main one or with a handler of the user's
+    own, nothing is changed.
+
+    Attributes:
+      requested: whether SIGINT came.
+    """
+
+    def __init__(self):
+        self.requested = False
+        self._replaces = False
+
+    def __enter__(self) -> "Interruption":
+        # Only the main thread may set a handler, and gets the signals.
+        if threading.current_thread() is threading.main_thread():
+            self._replaces = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if self._replaces:
+            signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def _note(self, number, frame) -> None:
+        del number, frame
+        self.requested = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def __exit__(self, *error) -> None:
+        if self._replaces:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
