@@ -29,7 +29,7 @@ LANES = {
         r"cuda/test_(cost|driver\.py)",
         r"test_(readme|doctests)",
     ),
-    "cuda": (r"cuda/", r"gpu/"),
+    "cuda": (r"cuda/", r"gpu/", r"gpu_device/"),
     "bench": (r"test_(gpu_benchmark|benchmarks)_smoke",),
 }
 # Tests that could only skip are not collected: what they need, and why it is not there.

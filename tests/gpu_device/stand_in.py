@@ -39,6 +39,8 @@ SYNCHRONISATIONS = (
     "cudaDeviceSynchronize",
     "cudaStreamSynchronize",
 )
+# The kernels that are not of a rule.
+_COMMON = ("sum_gradients_", "fill_rows")
 _UINTS = ctypes.POINTER(ctypes.c_uint)
 _INTERPRETER = ctypes.CFUNCTYPE(
     ctypes.c_int,
@@ -69,6 +71,11 @@ def view(address: int, size: int) -> np.ndarray:
     if not found:
         raise ptx.OutOfBounds(f"{address:#x} and the {size} bytes from there are not of one allocation of the device")
     return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(found))
+
+
+def is_of_rule(kernel: str) -> bool:
+    """Whether a kernel updates variables."""
+    return kernel.startswith(tuple(begin for _, begin in _core.cuda.kernels().values()))
 
 
 class Counts(Mapping):
@@ -127,6 +134,12 @@ class Counts(Mapping):
     def kernels(self) -> float:
         """All launches, each of a graph for itself."""
         return self.sum(name for name in self if name.startswith("kernel "))
+
+    @property
+    def fused(self) -> float:
+        """Launches of fusemin's kernels."""
+        names = [name.removeprefix("kernel ") for name in self if name.startswith("kernel ")]
+        return self.sum(f"kernel {name}" for name in names if is_of_rule(name) or name.startswith(_COMMON))
 
     def of(self, *words: str) -> dict[str, float]:
         """What was called and has one of these words in its name."""

@@ -31,11 +31,12 @@ def find_capability_reason(device: str) -> str | None:
     return f"a GPU of compute capability {have}, and the CUDA kernels need {need}"
 
 
+@functools.cache
 def _physical_device(device: str):
     """The GPU that a logical device of this process is, or is a part of. None if it is another process'."""
     job, _, name = device.partition("/device:")
     here = {logical.name.rpartition("/device:")[2] for logical in tf.config.list_logical_devices("GPU")}
-    if not job.startswith("/job:localhost/") or name not in here:
+    if (job and not job.startswith("/job:localhost/")) or name not in here:
         return None
     number = int(name.rpartition(":")[2])
     for physical in tf.config.get_visible_devices("GPU"):
@@ -53,9 +54,15 @@ def find_refusal(device: str, rule: str) -> str | None:
     """
     if _physical_device(device) is None:
         return None
-    # Also while a function is traced.
+    return _eagerly(lambda: _try(device, rule))
+
+
+def _eagerly(trial) -> str | None:
+    """What a trial says. While a function is traced it runs outside of it; in a graph of TensorFlow 1 nothing can."""
+    if tf.executing_eagerly():
+        return trial()  # An optimizer of `fuse` asks at each step.
     with tf.init_scope():
-        return _try(device, rule) if tf.executing_eagerly() else None
+        return trial() if tf.executing_eagerly() else None
 
 
 @functools.cache
@@ -99,5 +106,4 @@ def has_kernels(device: str) -> bool:
     """Whether the kernels that write traces run on a GPU, by its full name."""
     if find_capability_reason(device):
         return False
-    with tf.init_scope():
-        return _physical_device(device) is None or not tf.executing_eagerly() or _try_rows(device) is None
+    return _physical_device(device) is None or _eagerly(lambda: _try_rows(device)) is None

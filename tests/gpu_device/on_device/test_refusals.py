@@ -67,6 +67,24 @@ def check_stock(way, reason):
     return row.reason
 
 
+class _GradientDescent:
+    """A pure optimizer."""
+
+    def init(self, parameters):
+        return ()
+
+    def update(self, gradients, state, parameters):
+        return tf.nest.map_structure(lambda g: -0.1 * g, gradients), state
+
+
+@is_new_enough
+def test_a_driver_that_refuses_the_kernels_has_minimize_stateless_write_its_traces_by_stock():
+    with tf.device("GPU:0"), failing("cuModuleLoadDataEx", 209), counted() as found:
+        start = tf.constant(np.ones(100, np.float32))
+        fusemin.minimize_stateless(lambda x: tf.reduce_sum(x**2), start, 3, _GradientDescent())
+    assert found[0].fused == 0
+
+
 @is_new_enough
 def test_a_device_that_takes_them(kernels):
     with tf.device("GPU:0"):
