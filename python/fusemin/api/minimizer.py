@@ -215,14 +215,15 @@ class Minimizer:
         _check_can_run(options)
         num_steps = check_num_steps(num_steps)
         check_strategy(optimizer_is_known=families.find_family(program.optimizer) is not None)
-        given_seed = seed
+        # An int draws another seed at each call in a process.
+        given_seed = seed if isinstance(seed, int) else None
         if seed is not None:
             seed = seeds.sanitize_seed(seed)
         batches = None if options.data is None else Batches(options.data)
         with explained_failure(program.jit_compile) if program.jit_compile else contextlib.nullcontext():
             segments = program.segments(seed is not None, num_steps, batches, options)
             identity = {
-                "seed": given_seed if isinstance(given_seed, int) else None if seed is None else seed.numpy().tolist(),
+                "seed": given_seed if seed is None or given_seed is not None else tf.get_static_value(seed).tolist(),
                 "jit_compile": program.jit_compile,
             }
             run = Run(
