@@ -19,7 +19,7 @@ file(MAKE_DIRECTORY ${CUDA_BINARY})
 
 file(GLOB cuda_headers CONFIGURE_DEPENDS ${CUDA_SOURCE}/*.cuh ${KERNELS_SOURCE}/options/*.h)
 list(REMOVE_ITEM cuda_headers ${KERNELS_SOURCE}/options/table.h)
-list(APPEND cuda_headers ${CUDA_SOURCE}/parameters.h ${KERNELS_SOURCE}/step/step.h
+list(APPEND cuda_headers ${CUDA_SOURCE}/parameters.h ${KERNELS_SOURCE}/step/step.h ${KERNELS_SOURCE}/step/step_layout.h
   ${KERNELS_SOURCE}/numeric/half.h ${KERNELS_SOURCE}/numeric/math.h
   ${KERNELS_SOURCE}/numeric/rule_list.h)
 
@@ -27,64 +27,36 @@ add_library(fusemin_cuda SHARED
   ${CUDA_SOURCE}/driver.cc
   ${CUDA_SOURCE}/kernels.cc
   ${CUDA_SOURCE}/run.cc
-  ${CUDA_BINARY}/units.cc)
-target_include_directories(fusemin_cuda PUBLIC ${KERNELS_SOURCE})
+  ${CUDA_SOURCE}/units.cc)
+target_include_directories(fusemin_cuda PUBLIC ${KERNELS_SOURCE} PRIVATE ${KERNELS_BINARY})
 target_compile_options(fusemin_cuda PRIVATE -Wall -Wextra)
 target_compile_definitions(fusemin_cuda PRIVATE FUSEMIN_CUDA_OLDEST_DRIVER=${cuda_oldest_driver})
 target_link_libraries(fusemin_cuda PRIVATE ${CMAKE_DL_LIBS})
 
-set(RULE_INCLUDES "")
-set(IMAGE_DECLARATIONS "")
-set(EMBEDDED "")
-set(UNITS "")
 set(fatbins "")
 
-# Compiles `source`, which is called UNIT.cu, and embeds what comes of it.
-macro(add_cuda_unit unit source depends)
+# Compiles `source`, a .cu file or a rule header, to UNIT.fatbin.
+macro(add_cuda_unit unit source)
   set(fatbin ${CUDA_BINARY}/${unit}.fatbin)
   add_custom_command(
     OUTPUT ${fatbin}
     COMMAND ${tools_python} ${compile_cuda} ${source} --include ${KERNELS_SOURCE} --out ${CUDA_BINARY}
       --architectures ${cuda_architectures} --compress-mode ${FUSEMIN_CUDA_COMPRESSION}
-    DEPENDS ${source} ${compile_cuda} ${cuda_headers} ${depends}
+    DEPENDS ${source} ${compile_cuda} ${cuda_headers}
     COMMENT "Compiling the CUDA kernels of ${unit}"
     VERBATIM)
   list(APPEND fatbins ${fatbin})
-  string(APPEND IMAGE_DECLARATIONS "extern \"C\" const unsigned char fusemin_image_${unit}[], fusemin_image_${unit}_end[];\n")
-  string(APPEND EMBEDDED "FUSEMIN_EMBED(fusemin_image_${unit}, \"${fatbin}\")\n")
-  string(APPEND UNITS "      {\"${unit}\", fusemin_image_${unit}, fusemin_image_${unit}_end, ")
 endmacro()
 
-add_cuda_unit(common ${CUDA_SOURCE}/common.cu "")
-string(APPEND UNITS "nullptr, 0},\n")
+add_cuda_unit(common ${CUDA_SOURCE}/common.cu)
 foreach(header ${rule_headers})
   get_filename_component(RULE ${header} NAME_WE)
-  # The rules of a header are counted by the commas of its list that are in no inner <>; the unit asserts the number.
-  file(READ ${header} text)
-  string(REGEX MATCH "using Rules =[ \n]+RuleList<([^;]*)>;" matched "${text}")
-  set(list "${CMAKE_MATCH_1}")
-  set(previous "")
-  while(NOT list STREQUAL previous)
-    set(previous "${list}")
-    string(REGEX REPLACE "<[^<>]*>" "" list "${list}")
-  endwhile()
-  string(REGEX MATCHALL "," commas "${list}")
-  list(LENGTH commas last)
-  math(EXPR NUM_RULES "${last} + 1")
-  set(RULE_KERNELS "")
-  foreach(index RANGE ${last})
-    string(APPEND RULE_KERNELS "FUSEMIN_RULE_KERNELS(${RULE}, ${index})\n")
-  endforeach()
-  configure_file(${CUDA_SOURCE}/rule_unit.cu.in ${CUDA_BINARY}/${RULE}.cu @ONLY)
-  add_cuda_unit(${RULE} ${CUDA_BINARY}/${RULE}.cu ${header})
-  string(APPEND UNITS "RuleTable<rules::${RULE}::Rules>::kRules, RuleTable<rules::${RULE}::Rules>::kSize},\n")
-  string(APPEND RULE_INCLUDES "#include \"rules/${RULE}.h\"\n")
+  add_cuda_unit(${RULE} ${header})
 endforeach()
-configure_file(${CUDA_SOURCE}/units.cc.in ${CUDA_BINARY}/units.cc @ONLY)
-configure_file(${CUDA_SOURCE}/images.cc.in ${CUDA_BINARY}/images.cc @ONLY)
-set_source_files_properties(${CUDA_BINARY}/images.cc PROPERTIES OBJECT_DEPENDS "${fatbins}")
+set_source_files_properties(${CUDA_SOURCE}/images.cc PROPERTIES OBJECT_DEPENDS "${fatbins}")
 # Apart, and without a compiler cache: it would not see that a file that is embedded has changed.
-add_library(fusemin_cuda_images OBJECT ${CUDA_BINARY}/images.cc)
+add_library(fusemin_cuda_images OBJECT ${CUDA_SOURCE}/images.cc)
 set_target_properties(fusemin_cuda_images PROPERTIES CXX_COMPILER_LAUNCHER "")
-target_include_directories(fusemin_cuda_images PRIVATE ${KERNELS_SOURCE})
 target_link_libraries(fusemin_cuda PRIVATE fusemin_cuda_images)
+target_include_directories(fusemin_cuda_images PRIVATE ${KERNELS_SOURCE} ${KERNELS_BINARY})
+target_compile_definitions(fusemin_cuda_images PRIVATE FUSEMIN_CUDA_IMAGES="${CUDA_BINARY}")

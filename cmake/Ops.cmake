@@ -1,17 +1,6 @@
 # The op library of each TensorFlow, fusemin_ops_2_21.so: csrc/ops and csrc/backends/xla. The C++ ABI of TensorFlow is that
 # of a minor version.
 
-# The rules as HLO are one file, with a line for each header.
-set(RULE_INCLUDES "")
-set(RULE_LOOKUPS "")
-foreach(header ${rule_headers})
-  get_filename_component(RULE ${header} NAME_WE)
-  string(APPEND RULE_INCLUDES "#include \"rules/${RULE}.h\"\n")
-  string(APPEND RULE_LOOKUPS
-    "  if (const PrepareRule found = FindIn(rules::${RULE}::Rules(), name)) return found;\n")
-endforeach()
-configure_file(csrc/backends/xla/hlo_rules.cc.in ${CMAKE_CURRENT_BINARY_DIR}/xla/hlo_rules.cc @ONLY)
-
 foreach(minor ${TensorFlow_MINORS})
   set(ops fusemin_ops_${minor})
   add_library(${ops} MODULE
@@ -29,9 +18,9 @@ foreach(minor ${TensorFlow_MINORS})
     # Runs at each step, so it is compiled as the ops are.
     csrc/backends/xla/kernel_call_handler.cc)
   add_library(fusemin_xla_${minor} OBJECT
-    ${CMAKE_CURRENT_BINARY_DIR}/xla/hlo_rules.cc
     csrc/backends/xla/element_reads.cc
     csrc/backends/xla/fused_step_op.cc
+    csrc/backends/xla/hlo_rules.cc
     csrc/backends/xla/hlo_step.cc
     csrc/backends/xla/kernel_call.cc
     csrc/backends/xla/loop_body.cc
@@ -41,7 +30,7 @@ foreach(minor ${TensorFlow_MINORS})
     csrc/backends/xla/value.cc)
   # The code builds HLO, once for each program.
   target_compile_options(fusemin_xla_${minor} PRIVATE -O1)
-  target_include_directories(fusemin_xla_${minor} PRIVATE ${KERNELS_SOURCE})
+  target_include_directories(fusemin_xla_${minor} PRIVATE ${KERNELS_SOURCE} ${KERNELS_BINARY})
   target_link_libraries(fusemin_xla_${minor} PRIVATE TensorFlow::framework_${minor} TensorFlow::cc_${minor})
   target_link_libraries(${ops} PRIVATE
     fusemin_xla_${minor} fusemin_kernels TensorFlow::framework_${minor} TensorFlow::cc_${minor})

@@ -1,10 +1,11 @@
-"""Compiles a .cu file to a fat binary: PTX by NVRTC, cubins of it by ptxas, both packed by nvFatbin. All three are of
-PyPI's wheels: no CUDA toolkit.
+"""Compiles a unit of CUDA kernels to a fat binary: PTX by NVRTC, cubins of it by ptxas, both packed by nvFatbin. All
+three are of PyPI's wheels: no CUDA toolkit.
 
-    python compile_cuda.py UNIT.cu --include CSRC --out FOLDER --architectures 75 80 --compress-mode size
+    python compile_cuda.py UNIT --include CSRC --out FOLDER --architectures 75 80 --compress-mode size
 
-writes FOLDER/UNIT.fatbin, and what it was made of: FOLDER/UNIT.ptx, and for each architecture FOLDER/UNIT.sm_75.cubin
-and, as FOLDER/UNIT.sm_75.ptxas, what `ptxas -v` says of it.
+UNIT is a .cu file, or a rule header, of which the kernels of all its rules are made. It writes FOLDER/UNIT.fatbin, and
+what it was made of: FOLDER/UNIT.ptx, and for each architecture FOLDER/UNIT.sm_75.cubin and, as FOLDER/UNIT.sm_75.ptxas,
+what `ptxas -v` says of it.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import ctypes
 import hashlib
 import importlib.util
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -105,6 +107,21 @@ class Nvrtc:
         return self._text(program, "nvrtcGetPTXSize", "nvrtcGetPTX")
 
 
+def rule_source(header: str, num_rules: int) -> str:
+    """The kernels of the rules of a header, which is called by its name without `.h`."""
+    kernels = "".join(f"FUSEMIN_RULE_KERNELS({header}, {index})\n" for index in range(num_rules))
+    return f'#include "backends/cuda/step.cuh"\n#include "rules/{header}.h"\n\n{kernels}'
+
+
+def count_rules(header: str, options) -> int:
+    """How many rules a header has, as the compiler says it: names of kernels are made by the preprocessor, which cannot
+    count them."""
+    count = f"fusemin::cuda::RuleCount<fusemin::rules::{header}::Rules>::kValue"
+    source = rule_source(header, 0) + f'extern "C" {{ __device__ int num_rules = {count}; }}\n'
+    found = re.search(r"\bnum_rules = (\d+);", Nvrtc().compile(source, f"{header}.cu", options))
+    return int(found[1])
+
+
 def pack(fatbin: pathlib.Path, ptx: pathlib.Path, cubins: dict[int, pathlib.Path], compress_mode: str) -> None:
     """Makes a fat binary of PTX and cubins by architecture, all compressed: the driver chooses and decompresses."""
     library = ctypes.CDLL(str(package("nvfatbin") / "lib" / "libnvfatbin.so.12"))
@@ -159,9 +176,11 @@ def main():
     stem = arguments.unit.stem
     options = (*OPTIONS, f"--include-path={arguments.include}")
     ptx = arguments.out / f"{stem}.ptx"
-    ptx.write_text(
-        Nvrtc().compile(arguments.unit.read_text(encoding="utf-8"), arguments.unit.name, options), encoding="utf-8"
-    )
+    if arguments.unit.suffix == ".h":
+        source = rule_source(stem, count_rules(stem, options))
+    else:
+        source = arguments.unit.read_text(encoding="utf-8")
+    ptx.write_text(Nvrtc().compile(source, f"{stem}.cu", options), encoding="utf-8")
     cubins = {architecture: assemble(ptx, architecture) for architecture in arguments.architectures}
     pack(arguments.out / f"{stem}.fatbin", ptx, cubins, arguments.compress_mode)
 

@@ -2,12 +2,14 @@
 run, each group's largest beside its limit."""
 
 import math
+import os
 import re
 import shutil
 
 import pytest
 
 from fusemin._build import HAS_CUDA_KERNELS
+from tests.gpu_device import libraries
 from tests.support.cuda.gpus import why_no_gpu
 
 # The lanes, each a marker: `python -m pytest -m fast`. What is in one is said here, by how the ids of tests begin.
@@ -38,6 +40,8 @@ NEEDS = {
     "test_gpu_benchmark_smoke.py": _NO_KERNELS,
     "gpu/test_kernels.py": why_no_gpu(),
     "cuda/test_nvcc.py": "" if shutil.which("nvcc") else "nvcc is not on PATH",
+    "gpu_device": _NO_KERNELS or libraries.why_not(),
+    "gpu_device/on_device": "" if "STAND_IN_DEVICES" in os.environ else "gpu_device/test_on_device.py runs it",
 }
 collect_ignore = [path for path, why_not in NEEDS.items() if why_not]
 

@@ -37,7 +37,7 @@ def test_families_know_nothing_of_steps_and_loops(path):
 
 
 # A package imports those before it only.
-ORDER = ["families", "update", "loop", "runs", "api"]
+ORDER = ["families", "optimizers", "update", "loop", "runs", "api"]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}.{path.stem}")

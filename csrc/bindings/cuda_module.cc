@@ -9,6 +9,7 @@
 
 #include "backends/cuda/run.h"
 #include "bindings/step_cost.h"
+#include "step/dtype_names.h"
 
 namespace py = pybind11;
 
@@ -17,19 +18,14 @@ namespace {
 
 using Addresses = std::vector<uint64_t>;
 // The type and the address of a scalar, and where its next value goes, or 0.
-using ScalarVariable = std::tuple<std::string, uint64_t, uint64_t>;
+using PlacedScalar = std::tuple<std::string, uint64_t, uint64_t>;
 // A number, or the type and the address of one in device memory.
 using Hyperparameter = std::variant<double, std::pair<std::string, uint64_t>>;
 
 cuda::ScalarType ScalarTypeByName(const std::string& name) {
-  constexpr std::pair<const char*, cuda::ScalarType> kNames[] = {
-      {"float32", cuda::ScalarType::kFloat32}, {"float64", cuda::ScalarType::kFloat64},
-      {"float16", cuda::ScalarType::kFloat16}, {"bfloat16", cuda::ScalarType::kBFloat16},
-      {"int32", cuda::ScalarType::kInt32},     {"int64", cuda::ScalarType::kInt64},
-  };
-  for (const auto& [known, type] : kNames) {
-    if (name == known) return type;
-  }
+  if (name == "int32") return cuda::ScalarType::kInt32;
+  if (name == "int64") return cuda::ScalarType::kInt64;
+  if (const std::optional<DType> dtype = FindDType(name)) return cuda::ScalarTypeOf(*dtype);
   throw py::value_error("there are no scalars of type '" + name + "'");
 }
 
@@ -47,8 +43,8 @@ cuda::Plan MakePlan(const std::string& rule_name, const std::string& dtype, cons
                     const Addresses& averages, const Addresses& averages_out, const Addresses& accumulators,
                     const Addresses& accumulators_out, const Addresses& gradient_rows, const Addresses& param_rows,
                     const std::vector<bool>& decays, const std::vector<Hyperparameter>& hyperparameters,
-                    const std::vector<ScalarVariable>& scalars, const std::optional<ScalarVariable>& iterations,
-                    const std::optional<ScalarVariable>& loss_scale, const std::optional<ScalarVariable>& loss_counter,
+                    const std::vector<PlacedScalar>& scalars, const std::optional<PlacedScalar>& iterations,
+                    const std::optional<PlacedScalar>& loss_scale, const std::optional<PlacedScalar>& loss_counter,
                     const std::map<std::string, double>& options,
                     const std::vector<std::tuple<uint64_t, uint64_t, uint64_t>>& copies) {
   const Rule* rule = cuda::FindRule(rule_name);
@@ -77,14 +73,14 @@ cuda::Plan MakePlan(const std::string& rule_name, const std::string& dtype, cons
       step.hyperparameters[k] = address;
     }
   }
-  const auto set_scalar = [&](int k, const ScalarVariable& scalar) {
+  const auto set_scalar = [&](int k, const PlacedScalar& scalar) {
     step.scalar_types[k] = ScalarTypeByName(std::get<0>(scalar));
     step.scalars[k] = {std::get<1>(scalar), std::get<2>(scalar)};
   };
-  for (size_t k = 0; k < scalars.size(); ++k) set_scalar(cuda::kRuleScalar + static_cast<int>(k), scalars[k]);
-  if (iterations) set_scalar(cuda::kIterations, *iterations);
-  if (loss_scale) set_scalar(cuda::kLossScale, *loss_scale);
-  if (loss_counter) set_scalar(cuda::kLossCounter, *loss_counter);
+  for (size_t k = 0; k < scalars.size(); ++k) set_scalar(kRuleScalar + static_cast<int>(k), scalars[k]);
+  if (iterations) set_scalar(kIterations, *iterations);
+  if (loss_scale) set_scalar(kOptionScalar, *loss_scale);
+  if (loss_counter) set_scalar(kOptionScalar + 1, *loss_counter);
 
   const auto at = [&](const Addresses& addresses, size_t i, const char* what) -> void* {
     if (addresses.empty()) return nullptr;
@@ -122,7 +118,7 @@ int NumLaunches(const std::string& rule_name, const std::string& dtype, const st
   if (step.rule == nullptr) throw py::value_error("rule must be one of rules(), it is '" + rule_name + "'");
   step.dtype = DTypeByName(dtype);
   step.options = OptionsByName(options);
-  step.scalars[cuda::kIterations] = {16, 16};
+  step.scalars[kIterations] = {16, 16};
   const std::vector<Segment> segments = ExampleSegments(*step.rule, sizes, step.options, gradient_rows, param_rows);
   return cuda::Plan(step, segments.data(), static_cast<int>(segments.size()), {}).num_launches();
 }
@@ -158,7 +154,7 @@ Raises:
         py::arg("averages_out") = Addresses(), py::arg("accumulators") = Addresses(),
         py::arg("accumulators_out") = Addresses(), py::arg("gradient_rows") = Addresses(),
         py::arg("param_rows") = Addresses(), py::arg("decays") = std::vector<bool>(), py::arg("hyperparameters"),
-        py::arg("scalars") = std::vector<ScalarVariable>(), py::arg("iterations") = std::nullopt,
+        py::arg("scalars") = std::vector<PlacedScalar>(), py::arg("iterations") = std::nullopt,
         py::arg("loss_scale") = std::nullopt, py::arg("loss_counter") = std::nullopt,
         py::arg("options") = std::map<std::string, double>(),
         py::arg("copies") = std::vector<std::tuple<uint64_t, uint64_t, uint64_t>>(),

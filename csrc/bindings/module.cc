@@ -14,6 +14,7 @@
 #include "bindings/cuda_module.h"
 #include "bindings/step_cost.h"
 #include "options/table.h"
+#include "step/dtype_names.h"
 #include "step/slices.h"
 
 namespace py = pybind11;
@@ -37,10 +38,7 @@ cpu::Isa IsaByName(const std::string& name) {
 DType DTypeOf(const py::array& array, const std::string& what) {
   const std::string name = py::str(array.dtype().attr("name"));
   if (!array.dtype().attr("isnative").cast<bool>()) throw py::type_error(what + " must be in native byte order");
-  if (name == "float32") return DType::kFloat32;
-  if (name == "float64") return DType::kFloat64;
-  if (name == "float16") return DType::kFloat16;
-  if (name == "bfloat16") return DType::kBFloat16;
+  if (const std::optional<DType> found = FindDType(name)) return *found;
   throw py::type_error(what + " must be of float32, float64, float16 or bfloat16, not " + name);
 }
 
@@ -152,9 +150,13 @@ py::list Step(const std::string& rule_name, const Arrays& params, const Arrays& 
   }
   const SparseOptions sparse{SparseRowsFrom(sparse_rows), separate_duplicates};
   const UserOptions options = OptionsByName(given_options);
-  if (averages.empty() == options.Averages() || accumulators.empty() == options.Accumulates()) {
-    throw py::value_error(
-        "averages go with the option ema_momentum, and accumulators with the option gradient_accumulation_steps");
+  const auto require = [](const std::string& error) {
+    if (!error.empty()) throw py::value_error(error);
+  };
+  require(CheckTensors(options, OptionTensors::kAverages, "averages", !averages.empty()));
+  require(CheckTensors(options, OptionTensors::kAccumulators, "accumulators", !accumulators.empty()));
+  if (std::any_of(indices.begin(), indices.end(), [](const auto& rows) { return rows.has_value(); })) {
+    require(CheckTakesSparse(options));
   }
 
   const DType dtype = DTypeOf(params[0], "params[0]");
@@ -194,21 +196,23 @@ py::list Step(const std::string& rule_name, const Arrays& params, const Arrays& 
   if (step < 1) throw py::value_error("step counts from 1, it is " + std::to_string(step));
 
   const std::vector<double> old_scalars = scalars;
+  const double option_scalars[kNumOptionScalars] = {loss_scale};
   cpu::Step prepared =
-      cpu::PrepareStep(*rule, dtype, isa, options, hyperparameters.data(), step - 1, loss_scale, scalars.data());
+      cpu::PrepareStep(*rule, dtype, isa, options, hyperparameters.data(), step - 1, option_scalars, scalars.data());
   prepared.sparse = sparse;
   bool taken = false;
   {
     py::gil_scoped_release release;
-    taken = cpu::RunStep(prepared, segments.data(), static_cast<int>(segments.size()), num_threads, cpu::RunOnWorkers);
+    taken = cpu::RunStep(prepared, segments.data(), static_cast<int>(segments.size()), num_threads, cpu::RunOnWorkers,
+                         scalars.data());
   }
-  return py::cast(taken && prepared.options.applies ? scalars : old_scalars);
+  return py::cast(taken && prepared.applies ? scalars : old_scalars);
 }
 
 py::dict Options() {
   constexpr const char* kKinds[] = {"real", "flag", "count_of_steps"};
   constexpr const char* kTensors[] = {nullptr, "decays", "averages", "accumulators", "loss_scale"};
-  constexpr const char* kSums[] = {nullptr, "each_tensor", "all_tensors"};
+  constexpr const char* kSums[] = {nullptr, "each_tensor", "all_tensors", "each_move"};
   const auto text_or_none = [](const char* text) -> py::object {
     if (text == nullptr) return py::none();
     return py::str(text);
@@ -220,6 +224,7 @@ py::dict Options() {
     entry["kind"] = kKinds[static_cast<int>(option.kind)];
     entry["tensors"] = text_or_none(kTensors[static_cast<int>(option.tensors)]);
     entry["sums"] = text_or_none(kSums[static_cast<int>(option.sums)]);
+    entry["dense_only"] = text_or_none(option.dense_only);
     entry["doc"] = option.doc;
     all[option.name] = entry;
   }
@@ -238,6 +243,7 @@ py::dict Rules() {
     entry["hyperparameters"] = names(rule->hyperparameters, rule->num_hyperparameters);
     entry["slots"] = names(rule->slots, rule->num_slots);
     entry["scalars"] = names(rule->scalars, rule->num_scalars);
+    entry["step_sums"] = names(rule->step_sums, rule->num_step_sums);
     all[rule->name] = entry;
   }
   return all;
@@ -272,7 +278,7 @@ Args:
   hyperparameters: floats, in the order of `rules()[rule]["hyperparameters"]`.
   step: which call of the optimizer this is, counted from 1.
   scalars: floats, in the order of `rules()[rule]["scalars"]`.
-  loss_scale: what the loss was multiplied with; counts with the option dynamic_growth_steps only.
+  loss_scale: what the loss was multiplied with; counts with an option of the tensors "loss_scale" only.
   isa: one of `isas()`; by default the one in use.
   num_threads: at most so many threads.
   gradient_rows, param_rows: arrays like `params` that receive copies of the gradients and of the new parameters.
@@ -296,8 +302,9 @@ Raises:
   m.def("options", &Options, R"(What users may ask of every optimizer beside its rule, by name, in the order of a step.
 
 Each has its `default`, with which it is off; its `kind`, "real", "flag" or "count_of_steps"; the `tensors` of the op that
-must be there with it, or None; whether it needs `sums` over "each_tensor" or "all_tensors" of the gradients first, or
-None; and a line of documentation, `doc`.)");
+must be there with it, or None; whether it needs `sums` over "each_tensor" or "all_tensors" of the gradients first, over
+"each_move" that the rule would make, or None; `dense_only`, why it takes no sparse gradients, or None; and a line of
+documentation, `doc`.)");
   m.def("isas", &Isas, "The instruction sets that this build has and this machine can run, narrowest first.");
   m.def(
       "isa", [] { return std::string(cpu::IsaName(IsaByName(""))); },

@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include "backends/cpu/registry.h"
+#include "step/dtype_names.h"
 #include "step/step_cost.h"
 
 namespace py = pybind11;
@@ -10,10 +11,7 @@ namespace py = pybind11;
 namespace fusemin {
 
 DType DTypeByName(const std::string& name) {
-  constexpr const char* kNames[kNumDTypes] = {"float32", "float64", "float16", "bfloat16"};
-  for (int i = 0; i < kNumDTypes; ++i) {
-    if (name == kNames[i]) return static_cast<DType>(i);
-  }
+  if (const std::optional<DType> found = FindDType(name)) return *found;
   throw py::value_error("dtype must be float32, float64, float16 or bfloat16, it is '" + name + "'");
 }
 
@@ -36,8 +34,8 @@ std::vector<Segment> ExampleSegments(const Rule& rule, const std::vector<int64_t
     s.decays = true;
     s.gradient = s.param_in = s.param_out = some;
     for (int k = 0; k < rule.num_slots; ++k) s.slot_in[k] = s.slot_out[k] = some;
-    if (options.ema_momentum != UserOptions::kOff) s.average_in = s.average_out = some;
-    if (options.gradient_accumulation_steps != UserOptions::kOff) s.accumulator_in = s.accumulator_out = some;
+    if (options.Any<HasAfterRule>()) s.average_in = s.average_out = some;
+    if (options.Any<HasCollect>()) s.accumulator_in = s.accumulator_out = some;
     if (gradient_rows) s.gradient_row = some;
     if (param_rows) s.param_row = some;
   }

@@ -1,5 +1,5 @@
-// What differs between operating systems in the sources. In the build it is cmake/Platform.cmake. Elsewhere than on Linux
-// this compiles without the first two, which cost speed only, and there are no CUDA kernels.
+// What differs between operating systems in the sources. In the build it is cmake/Platform.cmake. Elsewhere than on
+// Linux this compiles without the first two, which cost speed only, and there are no CUDA kernels.
 #ifndef FUSEMIN_COMPAT_PLATFORM_H_
 #define FUSEMIN_COMPAT_PLATFORM_H_
 
@@ -42,8 +42,8 @@ class Processors {
 }  // namespace fusemin::compat
 
 // Embeds a file: `symbol` is its first byte, and `symbol`_end is behind its last. For ELF.
-#define FUSEMIN_EMBED(symbol, path)                                                                           \
-  asm(".pushsection .rodata\n.balign 64\n.globl " #symbol "\n.hidden " #symbol "\n.globl " #symbol            \
+#define FUSEMIN_EMBED(symbol, path)                                                                \
+  asm(".pushsection .rodata\n.balign 64\n.globl " #symbol "\n.hidden " #symbol "\n.globl " #symbol \
       "_end\n.hidden " #symbol "_end\n" #symbol ":\n.incbin \"" path "\"\n" #symbol "_end:\n.popsection");
 
 #endif  // FUSEMIN_COMPAT_PLATFORM_H_

@@ -78,6 +78,15 @@ FUSEMIN_HOST_DEVICE float Constant(float, double c) { return static_cast<float>(
 FUSEMIN_HOST_DEVICE double Constant(double, double c) { return c; }
 FUSEMIN_HOST_DEVICE int64_t Constant(int64_t, double c) { return static_cast<int64_t>(c); }
 
+// A condition whose value is known when the code is built, beside a value of the type of `like`.
+FUSEMIN_HOST_DEVICE bool Known(float, bool condition) { return condition; }
+FUSEMIN_HOST_DEVICE bool Known(double, bool condition) { return condition; }
+FUSEMIN_HOST_DEVICE bool Known(int64_t, bool condition) { return condition; }
+
+// The same number in float64.
+FUSEMIN_HOST_DEVICE double Widen(float x) { return x; }
+FUSEMIN_HOST_DEVICE double Widen(double x) { return x; }
+
 }  // namespace fusemin
 
 #endif  // FUSEMIN_NUMERIC_MATH_H_

@@ -14,6 +14,14 @@
 //                     divides and converts to V: its square, `gradient *
 //                     gradient`, need not be that of its value, see
 //                     SeparateSlices in backends/cpu/rule_loops.h.
+// A rule may also declare
+//   kStepSums         Names: sums over all elements of all parameters of a step;
+//   Update            then has one more argument, where it leaves the addends of
+//                     its element;
+//   Finish            once a step, after all elements, from the sums: scalars, as
+//                     `Prepare` left them, to the next ones. All of a step must
+//                     then be one call: what the rule updates is of one device
+//                     and one dtype, or stock's.
 // The namespace of the header is its file name, and holds `using Rules =
 // RuleList<...>` with the variants that the file defines.
 #ifndef FUSEMIN_NUMERIC_RULE_LIST_H_
@@ -41,6 +49,29 @@ template <class R>
 struct HasTrustRatio<R, decltype(static_cast<void>(R::kTrustRatio))> {
   static constexpr bool kValue = R::kTrustRatio;
 };
+
+template <class R, class = void>
+struct StepSums {
+  static constexpr Names<0> kNames{};
+};
+template <class R>
+struct StepSums<R, decltype(static_cast<void>(R::kStepSums))> {
+  static constexpr auto kNames = R::kStepSums;
+};
+template <class R>
+struct HasStepSums {
+  static constexpr bool kValue = StepSums<R>::kNames.kSize > 0;
+};
+
+// `Update`, with the addends of the step's sums where the rule has some.
+template <class R, class Prepared, class G, class V>
+FUSEMIN_HOST_DEVICE void UpdateElement(const Prepared& c, G gradient, V& param, V* slots, V* addends) {
+  if constexpr (HasStepSums<R>::kValue) {
+    R::Update(c, gradient, param, slots, addends);
+  } else {
+    R::Update(c, gradient, param, slots);
+  }
+}
 
 // The larger of two as TensorFlow's kernels of optimizers have it: the first,
 // if one of them is NaN. `Max` is NaN then, as TensorFlow's op `Maximum`.

@@ -76,8 +76,8 @@ class FusedStepGpuOp : public OpKernel {
     }
     return ForEachHyperparameter(ctx, a_, [&](int k, const Tensor& tensor, absl::FunctionRef<std::string()> what) {
       if (k == kCountPosition) {
-        TF_RETURN_IF_ERROR(ScalarTypeOf(tensor, what(), &step->scalar_types[cuda::kIterations]));
-        step->scalars[cuda::kIterations].in = Address(tensor.data());
+        TF_RETURN_IF_ERROR(ScalarTypeOf(tensor, what(), &step->scalar_types[kIterations]));
+        step->scalars[kIterations].in = Address(tensor.data());
       } else {
         TF_RETURN_IF_ERROR(ScalarTypeOf(tensor, what(), &step->hyperparameter_types[k]));
         step->hyperparameters[k] = Address(tensor.data());
@@ -87,12 +87,11 @@ class FusedStepGpuOp : public OpKernel {
     });
   }
 
-  absl::Status GatherScalar(OpKernelContext* ctx, LockedVariables* variables, int at, bool writes, int k,
-                            cuda::Step* step) const {
+  absl::Status GatherScalar(OpKernelContext* ctx, LockedVariables* variables, int at, int k, cuda::Step* step) const {
     const Tensor& tensor = *(*variables)[at]->tensor();
     TF_RETURN_IF_ERROR(ScalarTypeOf(tensor, a_.VariableName(at), &step->scalar_types[k]));
     step->scalars[k].in = Address(tensor.data());
-    if (!writes) return absl::OkStatus();
+    if (!a_.advance) return absl::OkStatus();
     void* out = nullptr;
     TF_RETURN_IF_ERROR(variables->WritableData(ctx, at, &out));
     step->scalars[k].out = Address(out);
@@ -130,16 +129,7 @@ class FusedStepGpuOp : public OpKernel {
     TF_RETURN_IF_ERROR(CheckTensors(ctx, a_, variables));
     absl::InlinedVector<Segment, 4> segments(a_.num_params);
     TF_RETURN_IF_ERROR(GatherSegments(ctx, a_, &variables, {}, segments.data()));
-    for (int k = 0; k < a_.rule->num_scalars; ++k) {
-      TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.scalars_at + k, a_.advance, cuda::kRuleScalar + k, &step));
-    }
-    if (a_.has_iterations) {
-      TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.iterations_at, a_.advance, cuda::kIterations, &step));
-    }
-    if (a_.has_loss_scale) {
-      TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.loss_scale_at, a_.advance, cuda::kLossScale, &step));
-      TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.loss_scale_at + 1, a_.advance, cuda::kLossCounter, &step));
-    }
+    TF_RETURN_IF_ERROR(a_.ForEachScalar([&](int at, int k) { return GatherScalar(ctx, &variables, at, k, &step); }));
     uint64_t tickets = 0;
     TF_RETURN_IF_ERROR(Tickets(ctx, &tickets));
     RowCopies copies;

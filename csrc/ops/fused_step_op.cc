@@ -40,7 +40,7 @@ class FusedStepOp : public OpKernel {
 
  private:
   // A scalar variable of the optimizer, and where its next value goes; null if it is not to change.
-  struct ScalarVariable {
+  struct Scalar {
     double value = 0.0;
     tensorflow::DataType type = tensorflow::DT_INVALID;
     void* out = nullptr;
@@ -58,18 +58,17 @@ class FusedStepOp : public OpKernel {
         });
   }
 
-  absl::Status GatherScalar(OpKernelContext* ctx, LockedVariables* variables, int at, bool writes,
-                            ScalarVariable* scalar) const {
+  absl::Status GatherScalar(OpKernelContext* ctx, LockedVariables* variables, int at, Scalar* scalar) const {
     const Tensor& tensor = *(*variables)[at]->tensor();
     scalar->type = tensor.dtype();
     TF_RETURN_IF_ERROR(ReadScalar(tensor, [&] { return a_.VariableName(at); }, &scalar->value));
-    return writes ? variables->WritableData(ctx, at, &scalar->out) : absl::OkStatus();
+    return a_.advance ? variables->WritableData(ctx, at, &scalar->out) : absl::OkStatus();
   }
 
   absl::Status Step(OpKernelContext* ctx) const {
     double hyperparameters[kMaxHyperparameters];
-    ScalarVariable scalars[kMaxScalars], iterations, loss_scale, loss_counter;
-    TF_RETURN_IF_ERROR(ReadHyperparameters(ctx, hyperparameters, &iterations.value));
+    Scalar scalars[kNumScalars];
+    TF_RETURN_IF_ERROR(ReadHyperparameters(ctx, hyperparameters, &scalars[kIterations].value));
     if (!TensorShapeUtils::IsScalar(ctx->input(a_.row_at).shape())) {
       return absl::InvalidArgumentError("`row` must be a scalar");
     }
@@ -87,23 +86,15 @@ class FusedStepOp : public OpKernel {
     std::vector<Slices> slices;
     TF_RETURN_IF_ERROR(SortGradients(ctx, a_, variables, &slices));
     TF_RETURN_IF_ERROR(GatherSegments(ctx, a_, &variables, slices, segments.data()));
-    double scalar_values[kMaxScalars];
-    for (int k = 0; k < a_.rule->num_scalars; ++k) {
-      TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.scalars_at + k, a_.advance, &scalars[k]));
-      scalar_values[k] = scalars[k].value;
-    }
-    if (a_.has_iterations) {
-      TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.iterations_at, a_.advance, &iterations));
-    }
-    if (a_.has_loss_scale) {
-      TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.loss_scale_at, a_.advance, &loss_scale));
-      TF_RETURN_IF_ERROR(GatherScalar(ctx, &variables, a_.loss_scale_at + 1, a_.advance, &loss_counter));
-    }
+    TF_RETURN_IF_ERROR(a_.ForEachScalar([&](int at, int k) { return GatherScalar(ctx, &variables, at, &scalars[k]); }));
+    double next[kNumScalars];
+    for (int k = 0; k < kNumScalars; ++k) next[k] = scalars[k].value;
     RowCopies copies;
     TF_RETURN_IF_ERROR(ForwardTraces(ctx, a_, variables, row, CopyHostMemory, segments.data(), &copies));
 
-    cpu::Step step = cpu::PrepareStep(*a_.rule, a_.dtype, ChosenIsa(), a_.options, hyperparameters,
-                                      static_cast<int64_t>(iterations.value), loss_scale.value, scalar_values);
+    cpu::Step step =
+        cpu::PrepareStep(*a_.rule, a_.dtype, ChosenIsa(), a_.options, hyperparameters,
+                         static_cast<int64_t>(next[kIterations]), next + kOptionScalar, next + kRuleScalar);
     step.sparse = a_.sparse;
     cpu::GradientSums sums;
     if (a_.has_sums) {
@@ -111,19 +102,18 @@ class FusedStepOp : public OpKernel {
       step.sums = &sums;
     }
     const int num_threads = ctx->device()->tensorflow_cpu_worker_threads()->num_threads;
-    const bool taken_place = cpu::RunStep(step, segments.data(), a_.num_params, num_threads, cpu::RunOnWorkers);
+    const bool taken_place =
+        cpu::RunStep(step, segments.data(), a_.num_params, num_threads, cpu::RunOnWorkers, next + kRuleScalar);
     if (taken_place) {
       // Also where they stay: what they are stored to may be new memory.
-      for (int k = 0; k < a_.rule->num_scalars; ++k) {
-        scalars[k].Store(step.options.applies ? scalar_values[k] : scalars[k].value);
+      for (int k = kRuleScalar; k < kRuleScalar + a_.rule->num_scalars; ++k) {
+        scalars[k].Store(step.applies ? next[k] : scalars[k].value);
       }
-      iterations.Store(iterations.value + 1);
+      scalars[kIterations].Store(scalars[kIterations].value + 1);
     }
-    if (a_.has_loss_scale) {
-      loss_scale.Store(a_.options.NextScale(loss_scale.value, loss_counter.value, taken_place));
-      loss_counter.Store(a_.options.NextCounter(loss_counter.value, taken_place));
-    }
-    // Of a step that was skipped only the loss scale is new.
+    a_.options.NextScalars(next + kOptionScalar, taken_place);
+    for (int k = kOptionScalar; k < kNumScalars; ++k) scalars[k].Store(next[k]);
+    // Of a step that was skipped only the scalars of the options are new.
     variables.Commit(taken_place ? 0 : a_.loss_scale_at);
     for (const RowCopy& copy : copies) std::memcpy(copy.to, copy.from, copy.bytes);
     return absl::OkStatus();

@@ -162,7 +162,7 @@ constants: one for each hyperparameter of the rule; ignored at the positions in 
 inputs: for each of `hyperparameters`, its position among the rule's; -1 of the count of steps taken, where there is no
   variable `iterations`, because it is on another device.
 option_names, option_values: what surrounds the rule, by the names that Keras gives it, and bits of float64 numbers.
-decays: with the option weight_decay, for each variable whether it decays.
+decays: with an option that needs it, for each variable whether it decays.
 sparse: which gradients are sparse.
 sparse_rows: whether the rule is applied to every row of such a variable, with a gradient of 0 where there is no slice; so
   for the slots, but only rows with slices move; or to rows with slices only.

@@ -163,13 +163,9 @@ absl::Status StepAttributes::ParseOptions(OpKernelConstruction* ctx) {
                      {OptionTensors::kAverages, "averages", has_averages},
                      {OptionTensors::kAccumulators, "accumulators", has_accumulators},
                      {OptionTensors::kLossScale, "loss_scale", has_loss_scale}};
-  for (const OptionEntry& entry : OptionTable()) {
-    for (const auto& [tensors, name, is_given] : all_tensors) {
-      if (entry.tensors == tensors && entry.IsOn(options) != is_given) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("`", name, "` must be there with the option ", entry.name, ", and only with it"));
-      }
-    }
+  for (const auto& [tensors, name, is_given] : all_tensors) {
+    const std::string error = CheckTensors(options, tensors, name, is_given);
+    if (!error.empty()) return absl::InvalidArgumentError(error);
   }
   if ((has_averages || has_accumulators) && !has_iterations && !has_count) {
     return absl::InvalidArgumentError("averages and accumulators need a count of iterations");
@@ -194,6 +190,9 @@ absl::Status StepAttributes::ParseSparse(OpKernelConstruction* ctx, int* num_ind
   if (sparse.rows != SparseRows::kEvery && rule->has_trust_ratio) {
     return absl::InvalidArgumentError(
         absl::StrCat("rule '", rule->name, "' has a trust ratio, so `sparse_rows` must be 'every'"));
+  }
+  if (const std::string error = CheckTakesSparse(options); !given.empty() && !error.empty()) {
+    return absl::InvalidArgumentError(error);
   }
   *num_indices = static_cast<int>(given.size());
   if (!given.empty()) indices_of.assign(num_params, -1);
@@ -235,6 +234,16 @@ absl::Status StepAttributes::ParseTraces(OpKernelConstruction* ctx) {
     traces.push_back({kind, indices[i]});
   }
   return absl::OkStatus();
+}
+
+absl::Status StepAttributes::ForEachScalar(absl::FunctionRef<absl::Status(int, int)> visit) const {
+  const auto visit_all = [&](int at, int n, int first) {
+    for (int k = 0; k < n; ++k) TF_RETURN_IF_ERROR(visit(at + k, first + k));
+    return absl::OkStatus();
+  };
+  TF_RETURN_IF_ERROR(visit_all(scalars_at, rule->num_scalars, kRuleScalar));
+  TF_RETURN_IF_ERROR(visit_all(iterations_at, has_iterations ? 1 : 0, kIterations));
+  return visit_all(loss_scale_at, has_loss_scale ? kNumOptionScalars : 0, kOptionScalar);
 }
 
 std::string StepAttributes::VariableName(int i) const {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "options/user_options.h"
 #include "step/step_layout.h"
 #include "tensorflow/core/framework/op_kernel.h"
@@ -36,6 +37,9 @@ struct StepAttributes {
   // Describes the hyperparameter at a position, for errors.
   std::string HyperparameterName(int position) const;
   std::string TraceName(const TraceSource& source) const;
+
+  // `visit(input, k)` for each scalar variable that the step has, which is k of ScalarVariable, until it fails.
+  absl::Status ForEachScalar(absl::FunctionRef<absl::Status(int, int)> visit) const;
 
   const Rule* rule = nullptr;
   DType dtype;

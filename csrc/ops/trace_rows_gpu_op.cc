@@ -25,6 +25,7 @@ class TraceRowsGpuOp : public TraceRowsOp {
 
   absl::Status WriteRows(OpKernelContext* ctx, const std::vector<Rows>& rows) const override {
     std::vector<cuda::RowCopies> copies;
+    copies.reserve(rows.size());
     for (const Rows& r : rows) {
       copies.push_back(
           {RowData(r.trace, r.row), r.value->data(), r.value->TotalBytes(), static_cast<uint64_t>(r.count)});

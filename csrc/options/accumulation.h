@@ -8,13 +8,6 @@
 
 namespace fusemin {
 
-// Whether the call after `iterations` is the last of each `every`.
-template <class Int>
-FUSEMIN_HOST_DEVICE auto IsLastOf(Int iterations, double every) {
-  return Equal(Remainder(iterations + Constant(iterations, 1.0), Constant(iterations, every)),
-               Constant(iterations, 0.0));
-}
-
 struct Accumulation {
   double gradient_accumulation_steps = kOptionOff;
 
@@ -24,21 +17,23 @@ struct Accumulation {
        NumberKind::kCountOfSteps, OptionTensors::kAccumulators},
   };
 
-  FUSEMIN_HOST_DEVICE bool Accumulates() const { return gradient_accumulation_steps != kOptionOff; }
+  FUSEMIN_HOST_DEVICE bool IsOn() const { return gradient_accumulation_steps != kOptionOff; }
 
-  // How often the rule was applied in so many calls.
   template <class Int>
-  FUSEMIN_HOST_DEVICE Int Updates(Int iterations) const {
-    if (!Accumulates()) return iterations;
-    return iterations / Constant(iterations, gradient_accumulation_steps);
+  FUSEMIN_HOST_DEVICE Int Updates(Int calls) const {
+    return calls / Constant(calls, gradient_accumulation_steps);
+  }
+  template <class Wide, class Int>
+  FUSEMIN_HOST_DEVICE TruthOf<Wide> Applies(const Now<Wide, Int>& now) const {
+    return IsLastOf(now.iterations, gradient_accumulation_steps);
+  }
+  FUSEMIN_HOST_DEVICE double CollectedScale() const { return 1.0 / gradient_accumulation_steps; }
+
+  template <class V>
+  static FUSEMIN_HOST_DEVICE V Collect(V sum, V gradient) {
+    return sum + gradient;
   }
 };
-
-// An element of the sum of gradients.
-template <class V>
-FUSEMIN_HOST_DEVICE V Accumulated(V sum, V gradient, V scale) {
-  return sum + gradient * scale;
-}
 
 }  // namespace fusemin
 

@@ -19,39 +19,29 @@ struct LossScale {
        "The loss was multiplied with a variable, which doubles after so many steps without an overflow.",
        NumberKind::kCountOfSteps, OptionTensors::kLossScale, OptionSums::kOfAllTensors},
   };
+  // The variables: the scale, and how many steps ago it last changed.
+  static constexpr int kScale = 0, kCounter = 1;
 
-  // Whether a step is skipped for a gradient that is not finite.
-  FUSEMIN_HOST_DEVICE bool IsDynamic() const { return dynamic_growth_steps != kOptionOff; }
+  FUSEMIN_HOST_DEVICE bool IsOn() const { return loss_scale_factor != kOptionOff || SkipsNonFinite(); }
+  FUSEMIN_HOST_DEVICE bool SkipsNonFinite() const { return dynamic_growth_steps != kOptionOff; }
 
-  // What the gradients are multiplied with. `scale` counts if it is dynamic only.
-  template <class V>
-  FUSEMIN_HOST_DEVICE V GradientScale(V scale) const {
-    if (IsDynamic()) return Constant(scale, 1.0) / scale;
-    return Constant(scale, loss_scale_factor != kOptionOff ? 1.0 / loss_scale_factor : 1.0);
+  template <class Wide, class Int>
+  FUSEMIN_HOST_DEVICE Wide GradientScale(Wide scale, const Now<Wide, Int>& now) const {
+    if (SkipsNonFinite()) return scale / now.scalars[kScale];
+    return scale * Constant(scale, 1.0 / loss_scale_factor);
   }
 
-  // Whether the scale doubles after a step that was `taken`, or skipped. `counter` is of steps since it last changed.
-  template <class V, class Bool>
-  FUSEMIN_HOST_DEVICE Bool Grows(V counter, Bool taken) const {
-    return And(taken, Equal(counter + Constant(counter, 1.0), Constant(counter, dynamic_growth_steps)));
-  }
-  template <class V, class Bool>
-  FUSEMIN_HOST_DEVICE V NextScale(V scale, V counter, Bool taken) const {
-    const V one = Constant(scale, 1.0), half = Constant(scale, 0.5);
-    return scale * Select(Grows(counter, taken), Constant(scale, 2.0), Select(taken, one, half));
-  }
-  template <class V, class Bool>
-  FUSEMIN_HOST_DEVICE V NextCounter(V counter, Bool taken) const {
-    const V zero = Constant(counter, 0.0), next = counter + Constant(counter, 1.0);
-    return Select(taken, Select(Grows(counter, taken), zero, next), zero);
+  template <class Wide, class Bool>
+  FUSEMIN_HOST_DEVICE void NextScalars(Wide* scalars, Bool taken) const {
+    if (!SkipsNonFinite()) return;
+    const Wide zero = Constant(scalars[kScale], 0.0), one = Constant(scalars[kScale], 1.0);
+    const Wide half = Constant(scalars[kScale], 0.5), two = Constant(scalars[kScale], 2.0);
+    const Wide next = scalars[kCounter] + one;
+    const Bool grows = And(taken, Equal(next, Constant(next, dynamic_growth_steps)));
+    scalars[kScale] = scalars[kScale] * Select(grows, two, Select(taken, one, half));
+    scalars[kCounter] = Select(taken, Select(grows, zero, next), zero);
   }
 };
-
-// The element of a gradient that the rule sees.
-template <class V>
-FUSEMIN_HOST_DEVICE V Scaled(V gradient, V scale) {
-  return gradient * scale;
-}
 
 }  // namespace fusemin
 

@@ -7,7 +7,6 @@
 #ifndef FUSEMIN_OPTIONS_MOVING_AVERAGE_H_
 #define FUSEMIN_OPTIONS_MOVING_AVERAGE_H_
 
-#include "options/accumulation.h"
 #include "options/option.h"
 
 namespace fusemin {
@@ -27,27 +26,36 @@ struct MovingAverage {
        "Parameters become their average at each so manieth update.", NumberKind::kCountOfSteps},
   };
 
-  FUSEMIN_HOST_DEVICE bool Averages() const { return ema_momentum != kOptionOff; }
-  FUSEMIN_HOST_DEVICE bool Overwrites() const { return Averages() && ema_overwrite_frequency != kOptionOff; }
+  FUSEMIN_HOST_DEVICE bool IsOn() const { return ema_momentum != kOptionOff; }
 
-  // What the average is multiplied with at the update after so many. `wide` is a value of the type of the result.
-  template <class V, class Int>
-  FUSEMIN_HOST_DEVICE V Keeps(Int updates, V wide) const {
-    const V momentum = Constant(wide, ema_momentum);
-    if (ema_starts_at_param == 0.0) return momentum;
-    return Select(Equal(updates, Constant(updates, 0.0)), Constant(wide, 0.0), momentum);
+  template <class V>
+  struct Prepared {
+    // What the average and the parameter are multiplied with.
+    V keep, take;
+    TruthOf<V> replaces;
+  };
+
+  template <class Wide, class Int, class Narrow>
+  FUSEMIN_HOST_DEVICE auto Prepare(const Now<Wide, Int>& now, const Narrow& narrow) const {
+    using V = decltype(narrow(now.learning_rate));
+    const bool starts_at_param = ema_starts_at_param != 0.0, overwrites = ema_overwrite_frequency != kOptionOff;
+    const Wide zero = Constant(now.learning_rate, 0.0), one = Constant(now.learning_rate, 1.0);
+    Wide keeps = Constant(now.learning_rate, ema_momentum);
+    if (starts_at_param) keeps = Select(Equal(now.updates, Constant(now.updates, 0.0)), zero, keeps);
+    const Wide takes = one - (starts_at_param ? Widen(narrow(keeps)) : keeps);
+    return Prepared<V>{narrow(keeps), narrow(takes),
+                       overwrites ? IsLastOf(now.updates, ema_overwrite_frequency) : Known(now.updates, false)};
   }
-  // What the parameter is multiplied with. `round` rounds to the type of the arithmetic.
-  template <class V, class Round>
-  FUSEMIN_HOST_DEVICE V Takes(V keeps, const Round& round) const {
-    return Constant(keeps, 1.0) - (ema_starts_at_param == 0.0 ? keeps : round(keeps));
+
+  template <class V>
+  static FUSEMIN_HOST_DEVICE V AfterRule(const Prepared<V>& c, V average, V param) {
+    return c.keep * average + c.take * param;
+  }
+  template <class V>
+  static FUSEMIN_HOST_DEVICE TruthOf<V> Replaces(const Prepared<V>& c) {
+    return c.replaces;
   }
 };
-
-template <class V>
-FUSEMIN_HOST_DEVICE V Averaged(V average, V param, V keeps, V takes) {
-  return keeps * average + takes * param;
-}
 
 }  // namespace fusemin
 

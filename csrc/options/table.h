@@ -23,7 +23,7 @@ inline const std::vector<OptionEntry>& OptionTable() {
     std::vector<OptionEntry> entries;
     UserOptions::ForEachNumber([&](const auto& n) {
       const double off = UserOptions().*n.field;
-      entries.push_back({{n.name, n.field, n.doc, n.kind, n.tensors, n.sums}, off});
+      entries.push_back({{n.name, n.field, n.doc, n.kind, n.tensors, n.sums, n.dense_only}, off});
     });
     return entries;
   }();
@@ -46,7 +46,29 @@ inline bool HasOptions(const UserOptions& options) {
 
 // Whether the gradients must be summed up before the update.
 inline bool NeedsSums(const UserOptions& options) {
-  return AnyOption(options, [](const OptionEntry& entry) { return entry.sums != OptionSums::kNone; });
+  return AnyOption(options, [](const OptionEntry& entry) {
+    return entry.sums == OptionSums::kOfEachTensor || entry.sums == OptionSums::kOfAllTensors;
+  });
+}
+
+// What is wrong if tensors of a kind, called `name`, are `given` or not, or "".
+inline std::string CheckTensors(const UserOptions& options, OptionTensors kind, const char* name, bool given) {
+  for (const OptionEntry& entry : OptionTable()) {
+    if (entry.tensors == kind && entry.IsOn(options) != given) {
+      return std::string("`") + name + "` must be there with the option " + entry.name + ", and only with it";
+    }
+  }
+  return "";
+}
+
+// What is wrong with sparse gradients, or "".
+inline std::string CheckTakesSparse(const UserOptions& options) {
+  for (const OptionEntry& entry : OptionTable()) {
+    if (entry.dense_only != nullptr && entry.IsOn(options)) {
+      return std::string("the option ") + entry.name + " takes no sparse gradients: " + entry.dense_only;
+    }
+  }
+  return "";
 }
 
 // Sets the number of that name. Returns an error, or "".

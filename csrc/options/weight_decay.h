@@ -16,12 +16,25 @@ struct WeightDecay {
        "Parameters that decay lose this part of themselves, times the learning rate, before the rule moves them.",
        NumberKind::kReal, OptionTensors::kDecays},
   };
-};
 
-template <class V>
-FUSEMIN_HOST_DEVICE V Decayed(V param, V weight_decay, V learning_rate) {
-  return param - param * weight_decay * learning_rate;
-}
+  FUSEMIN_HOST_DEVICE bool IsOn() const { return weight_decay != kOptionOff; }
+
+  template <class V>
+  struct Prepared {
+    V weight_decay, learning_rate;
+  };
+
+  template <class Wide, class Int, class Narrow>
+  FUSEMIN_HOST_DEVICE auto Prepare(const Now<Wide, Int>& now, const Narrow& narrow) const {
+    using V = decltype(narrow(now.learning_rate));
+    return Prepared<V>{narrow(Constant(now.learning_rate, weight_decay)), narrow(now.learning_rate)};
+  }
+
+  template <class V>
+  static FUSEMIN_HOST_DEVICE V BeforeRule(const Prepared<V>& c, V param) {
+    return param - param * c.weight_decay * c.learning_rate;
+  }
+};
 
 }  // namespace fusemin
 

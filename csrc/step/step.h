@@ -17,7 +17,8 @@ constexpr int kDTypeSize[kNumDTypes] = {4, 8, 2, 2};
 // More than any rule has; checked where rules are registered.
 constexpr int kMaxSlots = 4;
 constexpr int kMaxHyperparameters = 8;
-constexpr int kMaxScalars = 2;
+constexpr int kMaxScalars = 3;
+constexpr int kMaxStepSums = 2;
 
 struct Slices;
 
@@ -34,7 +35,7 @@ struct Segment {
   void* slot_out[kMaxSlots];
   void* gradient_row;
   void* param_row;
-  // Null, unless the step's options ask for them: the moving average of the
+  // Null, unless an option of the step asks for them: the moving average of the
   // parameter, and the sum of the gradients since the last update.
   const void* average_in;
   void* average_out;
@@ -68,42 +69,15 @@ struct PowerSums {
   const void *sum, *squares, *magnitudes;
 };
 
-// What surrounds the rule, in this order: the gradient is scaled, accumulated,
-// clipped; the parameter decays; the rule updates it; the average follows it.
-// The defaults leave all of it out. `off` is the value that does.
-struct StepOptions {
-  static constexpr double kOff = -1.0;
-
-  double gradient_scale = 1.0;
-  // Elements of the gradient beyond +-clip_value become that.
-  double clip_value = kOff;
-  // The gradient of a parameter, or all of them together, is scaled down to this L2 norm.
-  double clip_norm = kOff;
-  double global_clip_norm = kOff;
-  // param -= param * weight_decay * learning_rate.
-  double weight_decay = kOff;
-  // average = ema_momentum * average + ema_complement * param. Some families round the momentum before they subtract it
-  // from 1.
-  double ema_momentum = kOff;
-  double ema_complement = 0.0;
-  // The parameter becomes the average.
-  bool ema_overwrite = false;
-  // With accumulators: whether this step uses the sum, divided by
-  // `accumulated_steps`, and empties it, or only adds to it.
-  int accumulated_steps = 0;
-  bool applies = true;
-  // Whether to leave everything as it is if a gradient is not finite.
-  bool skip_if_not_finite = false;
-};
-
 // What of a step does not depend on the element. Filled by `RuleKernels::prepare`.
 struct PreparedStep {
   alignas(16) unsigned char bytes[128];
 };
 
-// Sums of squares over elements of a segment, for rules with a trust ratio.
-struct TrustSums {
-  double param = 0.0, direction = 0.0;
+// Sums over elements that a rule needs: of the squares of the parameter and of the direction, for a trust ratio, or
+// what it declares as the sums of a step.
+struct RuleSums {
+  double sum[kMaxStepSums] = {};
 };
 
 // A rule compiled for one type of number.
@@ -112,51 +86,34 @@ struct RuleKernels {
   void (*prepare)(const double* hyperparameters, double step, double* scalars, PreparedStep* prepared);
   // Updates the elements [begin, end) of a segment. Rows are the caller's.
   void (*update)(const PreparedStep& prepared, const Segment& segment, int64_t begin, int64_t end);
-  // Null, unless the rule has a trust ratio; then `update` is null, and the step
-  // is `update_slots` everywhere, which adds to the sums, and after it `move`
-  // with the norms of the whole segment.
-  void (*update_slots)(const PreparedStep& prepared, const Segment& segment, int64_t begin, int64_t end,
-                       TrustSums* sums);
+  // Null, unless the rule has sums, which it adds to; then `update` is null.
+  // With a trust ratio it updates the slots only, everywhere, and after it comes
+  // `move` with the norms of the whole segment. With sums of a step it is all of
+  // the update, and the step ends with `finish`.
+  void (*update_and_sum)(const PreparedStep& prepared, const Segment& segment, int64_t begin, int64_t end,
+                         RuleSums* sums);
   void (*move)(const PreparedStep& prepared, const Segment& segment, int64_t begin, int64_t end, double param_norm,
                double direction_norm);
-  // `update` and `update_slots` of a gradient that is a sum of slices whose powers were added up one by one. The sums
+  // `update` and `update_and_sum` of a gradient that is a sum of slices whose powers were added up one by one. The sums
   // begin at element `begin`.
   void (*update_separate)(const PreparedStep& prepared, const Segment& segment, const PowerSums& gradient,
                           int64_t begin, int64_t end);
-  void (*update_slots_separate)(const PreparedStep& prepared, const Segment& segment, const PowerSums& gradient,
-                                int64_t begin, int64_t end, TrustSums* sums);
-};
-
-// Loops over memory that are of no rule, compiled for one type of number.
-// Arrays are of n elements; input and output are the same or disjoint.
-struct AroundKernels {
-  // Adds the squares of x to *squares; false if an element is not finite.
-  bool (*reduce)(const void* x, int64_t n, double* squares);
-  // out = clip(x * scale), to +-limit if that is not negative.
-  void (*scale_and_clip)(const void* x, void* out, int64_t n, double scale, double limit);
-  // out = x + gradient * scale.
-  void (*accumulate)(const void* x, const void* gradient, void* out, int64_t n, double scale);
-  // out = param - param * weight_decay * learning_rate.
-  void (*decay)(const void* param, void* out, int64_t n, double weight_decay, double learning_rate);
-  // out = momentum * average + complement * param.
-  void (*average)(const void* average, const void* param, void* out, int64_t n, double momentum, double complement);
-  // out[j] = the sum of clip(slice[j] * scale) over the slices values + order[i] * row_size, i < count.
-  void (*sum_slices)(const void* values, const int64_t* order, int64_t count, int64_t row_size, void* out, int64_t n,
-                     double scale, double limit);
-  // The same, in the type that rules compute in, with the sums of the squares and of the magnitudes.
-  void (*sum_powers)(const void* values, const int64_t* order, int64_t count, int64_t row_size, void* sum,
-                     void* squares, void* magnitudes, int64_t n, double scale, double limit);
+  void (*update_and_sum_separate)(const PreparedStep& prepared, const Segment& segment, const PowerSums& gradient,
+                                  int64_t begin, int64_t end, RuleSums* sums);
+  // Null, unless the rule has sums of a step. Replaces the scalars, as `prepare` left them.
+  void (*finish)(const double* hyperparameters, double step, const double* sums, double* scalars);
 };
 
 // A rule as the other layers see it.
 struct Rule {
   const char* name;
-  int num_hyperparameters, num_slots, num_scalars;
-  // Whether a step goes over everything twice, see RuleKernels::update_slots.
+  int num_hyperparameters, num_slots, num_scalars, num_step_sums;
+  // Whether a step goes over everything twice, see RuleKernels::update_and_sum.
   bool has_trust_ratio;
   const char* const* hyperparameters;
   const char* const* slots;
   const char* const* scalars;
+  const char* const* step_sums;
   RuleKernels kernels[kNumDTypes];
 };
 

@@ -19,11 +19,15 @@ inline uint64_t ElementsMoved(const Rule& rule, const UserOptions& options, cons
   if (segment.param_row != nullptr) n += 1;
   if (NeedsSums(options)) {
     n += 1;  // The gradient once more, and the accumulator, or the new accumulator instead of the gradient.
-    if (accumulates) n += segment.gradient_row == nullptr || options.IsDynamic() ? 1 : 2;
+    if (accumulates) n += segment.gradient_row == nullptr || options.SkipsNonFinite() ? 1 : 2;
   }
   if (rule.has_trust_ratio) {
     n += 1 + rule.num_slots;  // Parameter and slots are read once more, and a parameter that decays is written.
-    if (options.weight_decay != UserOptions::kOff && segment.decays) n += 1;
+    if (options.AnyBeforeRule(segment.decays)) n += 1;
+  }
+  if (options.Any<HasOnMove>()) {
+    n += rule.has_trust_ratio ? 1 : 0;  // The gradient once more, in the pass that moves the parameter.
+    n += 2 + rule.num_slots;            // A trial reads what the rule does.
   }
   return n * segment.size;
 }

@@ -3,7 +3,18 @@
 #ifndef FUSEMIN_KERNELS_STEP_LAYOUT_H_
 #define FUSEMIN_KERNELS_STEP_LAYOUT_H_
 
+#include "options/option.h"
+#include "step/step.h"
+
 namespace fusemin {
+
+// Scalar variables of a step: the rule's own, the count of iterations, those of the options.
+enum ScalarVariable {
+  kRuleScalar,
+  kIterations = kRuleScalar + kMaxScalars,
+  kOptionScalar,
+  kNumScalars = kOptionScalar + kNumOptionScalars
+};
 
 // The parameters, each slot of all of them, averages, accumulators: of each kind one for each parameter.
 struct StepLayout {

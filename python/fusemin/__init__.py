@@ -11,7 +11,7 @@ TensorShape([100])
 import importlib
 from types import ModuleType
 
-from fusemin import convergence
+from fusemin import convergence, optimizers
 from fusemin._build import __version__
 from fusemin.api.explanation import Explanation, explain
 from fusemin.api.fused_optimizer import fuse
@@ -51,6 +51,7 @@ __all__ = [
     "fuse",
     "minimize",
     "minimize_stateless",
+    "optimizers",
     "replacing_tfp",
     "stock",
     "sts",

@@ -23,7 +23,7 @@ HAS_CUDA_KERNELS = _core.build_info()["cuda_architectures"] is not None
 _PREFIX = "fusemin_ops_"
 OP_LIBRARIES = {
     path.stem.removeprefix(_PREFIX).replace("_", "."): path
-    for path in sorted(pathlib.Path(__file__).parent.glob(f"{_PREFIX}*.so"))
+    for path in sorted(pathlib.Path(_core.__file__).parent.glob(f"{_PREFIX}*.so"))
 }
 
 

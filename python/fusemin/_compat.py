@@ -5,7 +5,7 @@ families, `fusemin.families`; `tests/fuse/test_relied_on.py` pins both.
 """
 
 import tensorflow as tf
-from tensorflow.python.eager import record
+from tensorflow.python.eager import context, record
 from tensorflow.python.framework import func_graph
 from tensorflow.python.ops import control_flow_util, resource_variable_ops
 
@@ -29,6 +29,22 @@ def is_plain_variable(variable) -> bool:
 def is_function_graph(graph) -> bool:
     """Whether a graph is a function's, in which TensorFlow orders the ops on a variable; not one of TensorFlow 1."""
     return isinstance(graph, func_graph.FuncGraph)
+
+
+def device_scope() -> str:
+    """The device of the innermost `tf.device` around what runs or is traced now; "" if there is none. In a graph of
+    TensorFlow 1 always ""."""
+    return context.context().device_name or ""
+
+
+def is_in_device_scope() -> bool:
+    """Whether there is a `tf.device` around what runs or is built now, also in a graph of TensorFlow 1."""
+    graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+    while graph is not None:
+        if graph._device_functions_outer_to_inner:
+            return True
+        graph = getattr(graph, "outer_graph", None)
+    return bool(device_scope())
 
 
 def is_composite(value) -> bool:

@@ -21,6 +21,9 @@ STEPS = {
     # Gradient and accumulator read, the sum written; it is read again, and emptied.
     "accumulation, norm": ("adam", {"gradient_accumulation_steps": 2.0, "global_clipnorm": 1.0}, False, 11, 2),
     "lamb": ("lamb", {}, False, 10, 2),
+    # What the rule reads, twice.
+    "cautious": ("adam", {"cautious": 1.0}, False, 7 + 4, 2),
+    "lamb, cautious": ("lamb", {"cautious": 1.0}, False, 10 + 5, 3),
     "lamb, norm": ("lamb", {"clipnorm": 1.0}, False, 11, 3),
 }
 

@@ -144,4 +144,4 @@ def test_traces_of_minimize(interpreted, dtype):
     want = losses()
     driver = interpreted()
     assert_same(losses(), want)
-    assert {launch.kernel for launch in driver.launches} == {f"adam_0_{dtype}_around", "fill_rows"}
+    assert {launch.kernel for launch in driver.launches} == {f"adam_0_{dtype}_options", "fill_rows"}

@@ -19,14 +19,14 @@ def test_case(rule, name, record_difference):
     record_difference("float32 cases, ulp, PTX and CPU", measured, LIMIT, f"{rule} {name}")
 
 
-@pytest.mark.parametrize("name", ["all", "rows", "clipnorm", "accumulation, clipnorm", "unaligned rows"])
+@pytest.mark.parametrize("name", ["all", "rows", "clipnorm", "accumulation, clipnorm", "unaligned rows", "cautious"])
 @pytest.mark.parametrize("dtype", [d for d in DTYPES if d != "float32"])
 def test_case_of_other_dtypes(dtype, name, record_difference):
     measured = check(InterpretingMachine(), "adam", dtype, CASES[name])
     record_difference(f"{dtype} cases, ulp, PTX and CPU", measured, LIMIT, f"adam {name}")
 
 
-@pytest.mark.parametrize("name", ["all"])
+@pytest.mark.parametrize("name", ["all", "cautious"])
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule not in RULES_OF_CASES])
 def test_case_of_other_rules(rule, name, record_difference):
     measured = check(InterpretingMachine(), rule, "float32", CASES[name])

@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from fusemin import _core
+from tests.support.cuda.mutants import compiler
 from tests.support.cuda.nvidia_tools import nvcc
 
 SOURCE = pathlib.Path(__file__).parents[2] / "csrc"
@@ -16,10 +17,7 @@ def source_of(unit):
     """The text of a .cu file, as the build makes it."""
     if unit == "common":
         return (SOURCE / "backends/cuda/common.cu").read_text(encoding="utf-8")
-    count = sum(of == unit for of, _ in KERNELS.values())
-    text = (SOURCE / "backends/cuda/rule_unit.cu.in").read_text(encoding="utf-8")
-    kernels = "".join(f"FUSEMIN_RULE_KERNELS({unit}, {index})\n" for index in range(count))
-    return text.replace("@RULE@", unit).replace("@NUM_RULES@", str(count)).replace("@RULE_KERNELS@", kernels)
+    return compiler().rule_source(unit, sum(of == unit for of, _ in KERNELS.values()))
 
 
 @pytest.mark.parametrize("unit", _core.cuda.images())

@@ -47,7 +47,7 @@ SPILLS = {
 def test_registers_and_stack(rule, dtype):
     unit, kernel = KERNELS[rule]
     for architecture in CHECKED[unit]:
-        for variant in ("plain", "around"):
+        for variant in ("plain", "options"):
             found = unit_resources(unit, architecture)[f"{kernel}_{dtype}_{variant}"]
             assert found.registers <= LIMITS[dtype]
             # Spilled registers would be there.
@@ -107,11 +107,11 @@ def test_aligned_elements_are_loaded_and_stored_by_16_bytes(rule, dtype):
     plain = body(rule, dtype, "plain")
     assert plain.count("ld.global.v4.u32") == loads
     assert plain.count("st.global.v4.u32") == stores
-    around = body(rule, dtype, "around")
+    with_options = body(rule, dtype, "options")
     # Average, accumulator and rows beside them.
-    assert around.count("ld.global.v4.u32") > loads
-    assert around.count("st.global.v4.u32") >= stores + 4
-    for text in (plain, around):
+    assert with_options.count("ld.global.v4.u32") > loads
+    assert with_options.count("st.global.v4.u32") >= stores + 4
+    for text in (plain, with_options):
         assert ".local" not in text
 
 
@@ -119,7 +119,7 @@ def test_aligned_elements_are_loaded_and_stored_by_16_bytes(rule, dtype):
 @pytest.mark.parametrize("rule", KERNELS)
 def test_no_multiply_add_is_contracted(rule, dtype):
     """Only division, roots and powers refine by fused multiply-adds, which their names show."""
-    for variant in ("plain", "around"):
+    for variant in ("plain", "options"):
         assert not re.search(r"\bfma\.rn\.f32\b", body(rule, dtype, variant))
 
 

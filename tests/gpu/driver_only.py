@@ -134,6 +134,7 @@ def main(open_library=None) -> int:
     parser.add_argument("--rules", nargs="+", metavar="RULE", help="by default all")
     parser.add_argument("--dtypes", nargs="+", metavar="DTYPE", help="by default all")
     parser.add_argument("--cases", nargs="+", metavar="CASE", help="by default all")
+    parser.add_argument("--no-large", action="store_true", help="leave out the tensor of more than 2^31 elements")
     arguments = parser.parse_args()
     load_core()
     from tests.support.cuda import cuda_driver
@@ -143,7 +144,8 @@ def main(open_library=None) -> int:
     except (OSError, cuda_driver.CudaError) as error:
         print(f"no GPU: nothing was tested ({error})")
         return 2
-    return 1 if run(machine, all_steps(arguments.rules, arguments.dtypes, arguments.cases)) else 0
+    steps = all_steps(arguments.rules, arguments.dtypes, arguments.cases)
+    return 1 if run(machine, steps, large=not arguments.no_large) else 0
 
 
 if __name__ == "__main__":

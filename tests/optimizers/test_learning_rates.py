@@ -29,6 +29,9 @@ KINDS = {
     ("keras", "schedule"): lambda: _exponential_decay("keras"),
     ("keras", "callable"): lambda: lambda: 0.02,
     ("keras", "callable of a tensor"): lambda: lambda: tf.constant(0.02, tf.float64),
+    ("fusemin.optimizers", "number"): lambda: 0.02,
+    ("fusemin.optimizers", "schedule"): lambda: _exponential_decay("keras"),
+    ("fusemin.optimizers", "callable of a tensor"): lambda: lambda: tf.constant(0.02, tf.float64),
     ("tf_keras", "number"): lambda: 0.02,
     ("tf_keras", "variable"): lambda: tf.Variable(0.02),
     ("tf_keras", "schedule"): lambda: _exponential_decay("tf_keras"),
@@ -44,13 +47,15 @@ KINDS = {
     ("tf.compat.v1.train", "tensor"): lambda: tf.constant(0.02, tf.float64),
     ("tf.compat.v1.train", "callable"): lambda: lambda: 0.02,
 }
+OWN_OPTIMIZERS = ["Adan", "Prodigy", "ScheduleFreeAdamW"]
+OPTIMIZERS = {"tf.compat.v1.train": V1_OPTIMIZERS, "fusemin.optimizers": OWN_OPTIMIZERS}
 # What stock itself refuses.
 REFUSED = {("tf_keras legacy", "Nadam", "schedule"), ("tf.compat.v1.train", "FtrlOptimizer", "callable")}
 
 CASES = [
     pytest.param(family, optimizer, rate, id=f"{family}-{optimizer}-{kind}")
     for (family, kind), rate in KINDS.items()
-    for optimizer in (V1_OPTIMIZERS if family == "tf.compat.v1.train" else KERAS_OPTIMIZERS)
+    for optimizer in OPTIMIZERS.get(family, KERAS_OPTIMIZERS)
     if (family, optimizer, kind) not in REFUSED
 ]
 
@@ -69,8 +74,13 @@ def test_same_as_stock(family, optimizer, rate):
     assert_same(lambda: getattr(FAMILY[family].optimizers, optimizer)(rate(), **options))
 
 
-@pytest.mark.parametrize("family", ["keras", "tf_keras", "tf_keras legacy"])
-@pytest.mark.parametrize("optimizer", KERAS_OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("family", "optimizer"),
+    [
+        *((family, name) for family in ("keras", "tf_keras", "tf_keras legacy") for name in KERAS_OPTIMIZERS),
+        *(("fusemin.optimizers", name) for name in OWN_OPTIMIZERS),
+    ],
+)
 def test_a_new_learning_rate_takes_effect_without_retracing(family, optimizer):
     assert_same(lambda: getattr(FAMILY[family].optimizers, optimizer)(0.02), _halve)
 

@@ -28,6 +28,7 @@
 #include "backends/cpu/run.h"
 #include "backends/cpu/workers.h"
 #include "numeric/half.h"
+#include "step/dtype_names.h"
 #include "step/slices.h"
 #include "step/step.h"
 
@@ -38,8 +39,6 @@ using cpu::Isa;
 using Bytes = std::vector<unsigned char>;
 // One of the arrays of a step, for each tensor.
 using Tensors = std::vector<Bytes>;
-
-constexpr const char* kDTypeNames[kNumDTypes] = {"float32", "float64", "float16", "bfloat16"};
 
 int ItemSize(DType dtype) { return kDTypeSize[static_cast<int>(dtype)]; }
 
@@ -136,7 +135,7 @@ constexpr Placement kPlacements[] = {{true, false, 0},  {true, false, 1},  {true
                                      {false, false, 0}, {false, false, 1}, {false, true, 0}, {false, true, 1}};
 constexpr int kNumPlacements = sizeof kPlacements / sizeof kPlacements[0];
 
-// Everything that can surround a rule.
+// Every option.
 UserOptions AllOptions() {
   UserOptions options;
   options.clipvalue = 0.75;
@@ -154,20 +153,25 @@ cpu::Step Prepare(const Rule& rule, DType dtype, Isa isa, const UserOptions& opt
   double scalars[kMaxScalars];
   std::fill(std::begin(hyperparameters), std::end(hyperparameters), 0.5);
   std::fill(std::begin(scalars), std::end(scalars), 0.5);
-  const int64_t iterations = options.Accumulates() ? 5 : 2;
-  return cpu::PrepareStep(rule, dtype, isa, options, hyperparameters, iterations, /*loss_scale=*/2.0, scalars);
+  const int64_t iterations = options.Any<HasCollect>() ? 5 : 2;
+  const double option_scalars[kNumOptionScalars] = {2.0};
+  return cpu::PrepareStep(rule, dtype, isa, options, hyperparameters, iterations, option_scalars, scalars);
 }
 
 // Returns the number of tasks.
 int RunOnThreads(const cpu::Step& step, const std::vector<Segment>& segments, int max_threads) {
   int num_tasks = 1;
-  cpu::RunStep(step, segments.data(), static_cast<int>(segments.size()), max_threads,
-               [&](int n, const std::function<void(int)>& task) {
-                 num_tasks = n;
-                 std::vector<std::thread> threads;
-                 for (int i = 0; i < n; ++i) threads.emplace_back(task, i);
-                 for (std::thread& thread : threads) thread.join();
-               });
+  double scalars[kMaxScalars];
+  std::fill(std::begin(scalars), std::end(scalars), 0.5);
+  cpu::RunStep(
+      step, segments.data(), static_cast<int>(segments.size()), max_threads,
+      [&](int n, const std::function<void(int)>& task) {
+        num_tasks = n;
+        std::vector<std::thread> threads;
+        for (int i = 0; i < n; ++i) threads.emplace_back(task, i);
+        for (std::thread& thread : threads) thread.join();
+      },
+      scalars);
   return num_tasks;
 }
 
@@ -243,8 +247,7 @@ struct Tally {
 };
 
 void RunEverywhere(const Problem& problem, Tally* tally) {
-  const std::string name =
-      problem.rule + " " + kDTypeNames[static_cast<int>(problem.dtype)] + (problem.has_options ? " with options" : "");
+  const std::string name = problem.rule + " " + NameOf(problem.dtype) + (problem.has_options ? " with options" : "");
   std::vector<Tensors> expected;
   tally->Count(Run(problem, Isa::kBaseline, 1, kPlacements[0], &expected), name);
   for (Isa isa : cpu::SupportedIsas()) {
@@ -335,9 +338,8 @@ void RunSparse(const Rule& rule, DType dtype, int num_threads, int64_t row_size,
           for (const Memory& written : memory) result.push_back(written.Contents());
           if (expected.empty()) expected = result;
           if (result != expected) error = "other bits than on one thread of the baseline";
-          tally->Count(error, std::string(rule.name) + " sparse " + kDTypeNames[static_cast<int>(dtype)] + " " +
-                                  cpu::IsaName(isa) + ", " + std::to_string(threads) + " threads, rows of " +
-                                  std::to_string(row_size));
+          tally->Count(error, std::string(rule.name) + " sparse " + NameOf(dtype) + " " + cpu::IsaName(isa) + ", " +
+                                  std::to_string(threads) + " threads, rows of " + std::to_string(row_size));
         }
       }
     }

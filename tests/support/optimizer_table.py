@@ -37,6 +37,7 @@ class Row:
 _KERAS = ("keras", "tf_keras", "tf_keras legacy")
 _NEW_KERAS = ("keras", "tf_keras")
 _V1 = ("tf.compat.v1.train",)
+_OWN = ("fusemin.optimizers",)
 
 # How far stock in a dtype may be from stock in float64 for a row not to be called unstable.
 STOCK_LIMITS = {"float32": 2e-6, "float16": 0.02, "bfloat16": 0.1}
@@ -111,6 +112,28 @@ ROWS: list[Row] = [
         unstable=_FTRL_UNSTABLE,
     ),
     *_rows(_NEW_KERAS, "Lion", {}, _BETAS, unstable=_LION),
+    *_rows(
+        _OWN,
+        "Adan",
+        {},
+        {"weight_decay": 0.1},
+        {"beta_1": 0.9, "beta_2": 0.8, "beta_3": 0.95, "epsilon": 1e-3},
+        unstable={"bfloat16": "a mean that moves by 1/50 a step is rounded to 8 bits, which a step divides by"},
+    ),
+    *_rows(
+        _OWN,
+        "ScheduleFreeAdamW",
+        {},
+        {"weight_decay": 0.1, "warmup_steps": 400},
+        _BETAS | {"r": 1.5, "weight_lr_power": 1.0, "epsilon": 1e-3},
+    ),
+    *_rows(
+        _OWN,
+        "Prodigy",
+        {},
+        {"weight_decay": 0.1, "use_bias_correction": True},
+        _BETAS | {"beta_3": 0.9, "d_coef": 2.0, "epsilon": 1e-3},
+    ),
 ]
 
 # Options, for a rule without slots, one with, and one with a trust ratio.
@@ -149,4 +172,14 @@ OPTION_ROWS: list[Row] = [
         )
     ),
     *_rows(("keras",), "Lamb", _DECAY | {"clipnorm": 0.3}, _DECAY | _EMA),
+    *(
+        row
+        for optimizer, no_prox in (("Adan", {"no_prox": True}), ("ScheduleFreeAdamW", {}), ("Prodigy", {}))
+        for row in _rows(
+            _OWN,
+            optimizer,
+            _DECAY | no_prox | _EMA | {"clipnorm": 0.3},
+            _ACCUMULATION | _DECAY | {"global_clipnorm": 0.3, "loss_scale_factor": 3.0},
+        )
+    ),
 ]

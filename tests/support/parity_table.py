@@ -17,7 +17,7 @@ import tensorflow as tf
 import tf_keras
 
 import fusemin
-from tests.support.families import KERAS, LEGACY, TF_KERAS, V1, Family, legacy, named, v1
+from tests.support.families import KERAS, LEGACY, OWN, TF_KERAS, V1, Family, legacy, named, v1
 
 OTHER = Family(
     "other",
@@ -150,6 +150,10 @@ ROWS = (
     Row(V1, "Adam", v1.AdamOptimizer, "adam_powers"),
     Row(KERAS, "RMSprop", keras.optimizers.RMSprop, "rmsprop", learning_rate=0.003),
     Row(KERAS, "SGD clipnorm", lambda lr: keras.optimizers.SGD(lr, clipnorm=2.0), "sgd", learning_rate=0.01),
+    Row(OWN, "Adan", fusemin.optimizers.Adan, "adan", learning_rate=0.005),
+    Row(OWN, "ScheduleFreeAdamW", fusemin.optimizers.ScheduleFreeAdamW, "schedule_free_adamw"),
+    # The default of d0 is 1e-6: of x - x0 float64 would know ten digits at first.
+    Row(OWN, "Prodigy", lambda lr: fusemin.optimizers.Prodigy(lr, d0=0.5), "prodigy", learning_rate=0.02),
     Row(TF_KERAS, "Adafactor", tf_keras.optimizers.Adafactor, None, "tf_keras Adafactor has no fused rule"),
     Row(KERAS, "SGD subclass", TwiceSGD, None, "TwiceSGD.update_step overrides"),
     Row(OTHER, "any object", AnyObject, None, "AnyObject is of no known optimizer family"),

@@ -6,8 +6,9 @@ A rule is one function, which takes
     step            counted from 1
     gradient, param, *slots    arrays of one value type V, float32 or float64
 
-and returns `[param, *slots]`, and one row of `RULES`. A function rounds to V where stock rounds to V, and does its
-operations in the order of stock, so that the kernels can be held to a few units in the last place.
+and returns `[param, *slots]`, then the addends of the step's sums if the rule has some, and one row of `RULES`. A
+function rounds to V where stock rounds to V, and does its operations in the order of stock, so that the kernels can be
+held to a few units in the last place.
 """
 
 import math
@@ -28,7 +29,7 @@ DECAY: Range = (0.5, 0.9999)
 EPSILON: Range = (1e-8, 1e-3)
 
 
-NEGLIGIBLE = {"epsilon", "epsilon_outside", "l1", "l2", "l2_shrinkage", "beta"}
+NEGLIGIBLE = {"epsilon", "epsilon_outside", "l1", "l2", "l2_shrinkage", "beta", "weight_decay"}
 SAME = {
     "beta_1_power_base": "beta_1",
     "beta_2_power_base": "beta_2",
@@ -54,6 +55,9 @@ class Row:
     has_sums: bool = False
     # From h and the step: the scalars after it.
     next_scalars: Callable[[dict, int], dict] = lambda h, step: {}
+    # The sums of a step, and from h, the step and the sums: the scalars after it.
+    step_sums: tuple[str, ...] = ()
+    finish: Callable[[dict, int, list[float]], dict] | None = None
     # From h: the scalars before the first step.
     first_scalars: Callable[[dict], dict] = lambda h: {}
     # From h and t: how far, in all, t steps of the constant gradient 1 move a parameter that starts at 1 with slots of
@@ -328,6 +332,96 @@ def lion_buffered(h, step, gradient, param, m):
     return [param, m * beta_2 / beta_1 + gradient * (V(1) - beta_2 / beta_1)]
 
 
+def adan(h, step, gradient, param, m, v, n, previous):
+    """Xie et al. 2022, Algorithm 1, with the corrections and the proximal decay of the authors' code."""
+    V = _number_type(param)
+    rate, (b1, b2, b3) = h["learning_rate"], (h[f"beta_{k}"] for k in (1, 2, 3))
+    difference = (gradient - previous) * V(step > 1)
+    m = V(b1) * m + V(1 - b1) * gradient
+    v = V(b2) * v + V(1 - b2) * difference
+    n = V(b3) * n + V(1 - b3) * np.square(gradient + V(b2) * difference)
+    moved = m * V(rate / (1 - math.pow(b1, step))) + v * V(rate * b2 / (1 - math.pow(b2, step)))
+    root = np.sqrt(n) / V(math.sqrt(1 - math.pow(b3, step))) + V(h["epsilon"])
+    return [(param - moved / root) * V(1 / (1 + rate * h["weight_decay"])), m, v, n, gradient]
+
+
+def _schedule_free_weights(h, step):
+    """The rate of the step, its weight in the average, and the scalars after it."""
+    rate = h["learning_rate"] * math.sqrt(1 - math.pow(h["beta_2"], step))
+    if step < h["warmup_steps"]:
+        rate = h["learning_rate"] * (step / h["warmup_steps"]) * math.sqrt(1 - math.pow(h["beta_2"], step))
+    largest = max(rate, h["largest_rate"])
+    weight = math.pow(step, h["r"]) * math.pow(largest, h["weight_lr_power"])
+    return rate, weight, {"weight_sum": h["weight_sum"] + weight, "largest_rate": largest}
+
+
+def schedule_free_adamw(h, step, gradient, param, z, v):
+    """Defazio et al. 2024, Algorithm 1, without x as in the authors' code."""
+    V = _number_type(param)
+    rate, weight, scalars = _schedule_free_weights(h, step)
+    c = weight / scalars["weight_sum"]
+    v = V(h["beta_2"]) * v + V(1 - h["beta_2"]) * np.square(gradient)
+    u = gradient / (np.sqrt(v) + V(h["epsilon"])) + V(h["weight_decay"]) * param
+    param = param + (z - param) * V(c) - u * V(rate * (1 - h["beta_1"] * (1 - c)))
+    return [param, z - u * V(rate), v]
+
+
+def _schedule_free_displacement(h, t):
+    """z, x and y by their definitions in the paper, where the gradient over its own size is 1; from z = 0, y = 1."""
+    z, x, y, total, largest = 0.0, 1 / h["beta_1"], 1.0, 0.0, 0.0
+    for i in range(1, t + 1):
+        rate = h["learning_rate"] * min(1, i / h["warmup_steps"]) * math.sqrt(1 - h["beta_2"] ** i)
+        largest = max(largest, rate)
+        weight = i ** h["r"] * largest ** h["weight_lr_power"]
+        total += weight
+        # The mean of i squares of 1 is 1 - beta_2^i.
+        z -= rate / math.sqrt(1 - h["beta_2"] ** i)
+        x += (z - x) * weight / total
+        y = (1 - h["beta_1"]) * z + h["beta_1"] * x
+    return y - 1
+
+
+def _prodigy_gamma(h, step):
+    corrected = math.sqrt(1 - math.pow(h["beta_2"], step)) / (1 - math.pow(h["beta_1"], step))
+    return h["learning_rate"] * (corrected if h["use_bias_correction"] > 0 else 1)
+
+
+def prodigy(h, step, gradient, param, m, v, s, start):
+    """Mishchenko & Defazio 2023, Algorithm 4, with m divided by d, and v and s by its square."""
+    V = _number_type(param)
+    gamma, ratio = _prodigy_gamma(h, step), h["d_ratio"]
+    rate = gamma * h["d"]
+    descent = gradient * (start - param)
+    m = m * V(h["beta_1"] * ratio) + gradient * V(1 - h["beta_1"])
+    v = v * V(h["beta_2"] * ratio * ratio) + np.square(gradient) * V(1 - h["beta_2"])
+    s = s * V(h["beta_3"] * ratio * ratio) + gradient * V((1 - h["beta_3"]) * gamma)
+    param = param * V(1 - rate * h["weight_decay"]) - m * V(rate) / (np.sqrt(v) + V(h["epsilon"]))
+    return [param, m, v, s, start, descent, np.abs(s)]
+
+
+def _prodigy_finish(h, step, sums):
+    r = h["r"] * h["beta_3"] * h["d_ratio"] ** 2 + sums[0] * (1 - h["beta_3"]) * _prodigy_gamma(h, step)
+    estimate = h["d_coef"] * r / sums[1] if sums[1] > 0 else 0.0
+    d = estimate if h["d"] < estimate else h["d"]
+    return {"d": d, "d_ratio": h["d"] / d, "r": r}
+
+
+def _prodigy_displacement(h, t):
+    """The algorithm as in the paper, where nothing is divided by d; from x = 1 with x0 = 0, for one element: r and |s|
+    of n are n times those."""
+    x, d, m, v, r, s = 1.0, _PRODIGY_FIRST["d"], 0.0, 0.0, 0.0, 0.0
+    for i in range(1, t + 1):
+        gamma = _prodigy_gamma(h, i)
+        m = h["beta_1"] * m + (1 - h["beta_1"]) * d
+        v = h["beta_2"] * v + (1 - h["beta_2"]) * d**2
+        r = h["beta_3"] * r - (1 - h["beta_3"]) * gamma * d**2 * x
+        s = h["beta_3"] * s + (1 - h["beta_3"]) * gamma * d**2
+        x -= gamma * d * m / math.sqrt(v)
+        d = max(d, h["d_coef"] * r / s)
+    assert d > _PRODIGY_FIRST["d"]
+    return x - 1
+
+
 def _momentum_displacement(h, t):
     """Sum over the steps 1..t of -lr (1 + d + ... + d^(i-1)), i.e. of -lr (1 - d^i) / (1 - d)."""
     d = h["momentum"]
@@ -413,6 +507,22 @@ _FTRL = {"learning_rate": RATE, "learning_rate_power": (-0.9, -0.1)}
 _FTRL |= {name: _STRENGTH for name in ("l1", "l2", "l2_shrinkage", "beta")}
 _FTRL_SLOTS = {"accumulator": POSITIVE, "linear": SIGNED}
 
+_ADAN = _ADAM | {"beta_3": DECAY, "weight_decay": _STRENGTH}
+# In the order of the kernel.
+_ADAN = {k: _ADAN[k] for k in ("learning_rate", "beta_1", "beta_2", "beta_3", "epsilon", "weight_decay")}
+_ADAN_SLOTS = {"momentum": SIGNED, "difference": SIGNED, "velocity": POSITIVE, "previous_gradient": SIGNED}
+_SCHEDULE_FREE = _ADAM | {"weight_decay": _STRENGTH, "warmup_steps": (1.0, 2000.0), "r": (0.0, 2.0)}
+_SCHEDULE_FREE |= {"weight_lr_power": (0.0, 2.0)}
+_SCHEDULE_FREE_SCALARS = {
+    "scalars": {"weight_sum": POSITIVE, "largest_rate": RATE},
+    "next_scalars": lambda h, step: _schedule_free_weights(h, step)[2],
+    "first_scalars": lambda h: {"weight_sum": 0.0, "largest_rate": 0.0},
+}
+
+_PRODIGY = _ADAN | {"d_coef": (0.5, 2.0), "use_bias_correction": (-1.0, 1.0)}
+# So large that the parameter is soon far from its start, which the estimate then follows.
+_PRODIGY_FIRST = {"d": 20.0, "d_ratio": 1.0, "r": 0.0}
+
 _POWERS = {
     "scalars": {"beta_1_power": DECAY, "beta_2_power": DECAY},
     "next_scalars": lambda h, step: {f"beta_{k}_power": h[f"beta_{k}_power"] * h[f"beta_{k}"] for k in (1, 2)},
@@ -495,6 +605,25 @@ RULES: dict[str, Row] = {
     ),
     "lion": Row(
         lion, {"learning_rate": RATE, "beta_1": DECAY, "beta_2": DECAY}, {"momentum": SIGNED}, displacement=_steps(_one)
+    ),
+    "adan": Row(adan, _ADAN, _ADAN_SLOTS, displacement=_adam_displacement),
+    "schedule_free_adamw": Row(
+        schedule_free_adamw,
+        _SCHEDULE_FREE,
+        {"z": SIGNED, "velocity": POSITIVE},
+        **_SCHEDULE_FREE_SCALARS,
+        displacement=_schedule_free_displacement,
+    ),
+    "prodigy": Row(
+        prodigy,
+        _PRODIGY,
+        _MOMENTS | {"s": SIGNED, "start": SIGNED},
+        {"d": (0.3, 1.0), "d_ratio": (0.3, 1.0), "r": POSITIVE},
+        has_sums=True,
+        step_sums=("descent", "magnitude"),
+        finish=_prodigy_finish,
+        first_scalars=lambda h: _PRODIGY_FIRST,
+        displacement=_prodigy_displacement,
     ),
     "sgd": Row(sgd, {"learning_rate": RATE}, displacement=lambda h, t: -h["learning_rate"] * t),
     "sgd_momentum": Row(sgd_momentum, _MOMENTUM, {"momentum": SIGNED}, displacement=_momentum_displacement),

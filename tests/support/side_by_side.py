@@ -22,7 +22,7 @@ SPARSE_SHAPES = [(7, 5), (), (33,), (6, 2, 3)]
 SIGNED = (0.1, 0.5)
 POSITIVE = (0.3, 2.0)
 SCALAR = (0.2, 0.9)
-SIGNED_SLOTS = {"momentum", "average_gradient", "linear"}
+SIGNED_SLOTS = {"momentum", "average_gradient", "linear", "difference", "previous_gradient", "z", "s", "start"}
 
 ITERATIONS = (1, 500)
 

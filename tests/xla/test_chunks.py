@@ -37,8 +37,9 @@ def plan(*specs):
     return TracePlan(None, list(specs), [])
 
 
-def step(num_ops=100, parameters=((100,), ())):
-    return types.SimpleNamespace(num_ops=lambda: num_ops, parameters=[tf.TensorSpec(s) for s in parameters])
+def step(num_ops=100, parameters=((100,), ()), gpus=()):
+    specs = [tf.TensorSpec(s) for s in parameters]
+    return types.SimpleNamespace(num_ops=lambda: num_ops, parameters=specs, gpus=gpus)
 
 
 SCALAR = tf.TensorSpec([])
@@ -49,6 +50,7 @@ SCALAR = tf.TensorSpec([])
     [
         (125, step(), plan(SCALAR), 1000),
         (128, step(), plan(SCALAR), 1009),  # A prime.
+        (None, step(gpus=["/device:GPU:0"]), plan(SCALAR), 1000),
         (64, step(), plan(SCALAR, tf.TensorSpec([2])), 6400),
         (64, step(), plan(tf.TensorSpec([], tf.float64)), 6400),
         (None, step(), plan(SCALAR), 128),

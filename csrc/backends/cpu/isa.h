@@ -5,6 +5,13 @@
 #include <string>
 #include <vector>
 
+// X(name, enumerator) for each that this machine's build has; as in cmake/Kernels.cmake.
+#if defined(__x86_64__)
+#define FUSEMIN_FOR_EACH_ISA(X) X(baseline, kBaseline) X(avx2, kAvx2) X(avx512, kAvx512)
+#else
+#define FUSEMIN_FOR_EACH_ISA(X) X(baseline, kBaseline)
+#endif
+
 namespace fusemin::cpu {
 
 // From the narrowest to the widest.

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "backends/cpu/isa.h"
+#include "backends/cpu/option_kernels.h"
 #include "step/step.h"
 
 namespace fusemin::cpu {
@@ -14,8 +15,8 @@ namespace fusemin::cpu {
 // lives as long as the program. Thread-safe.
 std::vector<const Rule*> AllRules(Isa isa);
 
-// The loops of no rule, by DType.
-const AroundKernels* Around(Isa isa);
+// The loops of the options, by DType.
+const OptionKernels* FindOptionKernels(Isa isa);
 
 // Null if there is no rule of that name.
 const Rule* FindRule(Isa isa, std::string_view name);

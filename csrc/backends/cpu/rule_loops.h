@@ -10,6 +10,7 @@
 #include "backends/cpu/independent.h"
 #include "numeric/half.h"
 #include "numeric/rule_list.h"
+#include "step/rule_description.h"
 #include "step/step.h"
 
 namespace fusemin {
@@ -59,7 +60,7 @@ struct Loops {
   static constexpr int kSlots = R::kSlots.kSize;
   static_assert(sizeof(Prepared) <= sizeof(PreparedStep));
   static_assert(kSlots <= kMaxSlots && R::kScalars.kSize <= kMaxScalars &&
-                R::kHyperparameters.kSize <= kMaxHyperparameters);
+                R::kHyperparameters.kSize <= kMaxHyperparameters && StepSums<R>::kNames.kSize <= kMaxStepSums);
 
   static void Prepare(const double* hyperparameters, double step, double* scalars, PreparedStep* prepared) {
     const Prepared p = R::Prepare(hyperparameters, step, scalars, Narrow<Value>());
@@ -101,13 +102,14 @@ struct Loops {
   // Of one line only, the loop over float64 was not vectorised.
   static constexpr int64_t kBlock = 4 * kLine;
 
-  // `gradient` is a Value, or SeparateSlices.
+  // `gradient` is a Value, or SeparateSlices. The addends are of the sums of a step, if the rule has some.
   template <class G>
-  static FUSEMIN_HOST_DEVICE void UpdateElement(const Prepared& c, const Memory& at, int64_t i, G gradient) {
+  static FUSEMIN_HOST_DEVICE void UpdateAt(const Prepared& c, const Memory& at, int64_t i, G gradient,
+                                           Value* addends = nullptr) {
     Value slots[kSlots + 1];
     for (int k = 0; k < kSlots; ++k) slots[k] = Number<T>::Load(at.slot_in[k][i]);
     Value param = Number<T>::Load(at.param_in[i]);
-    R::Update(c, gradient, param, slots);
+    UpdateElement<R>(c, gradient, param, slots, addends);
     at.param_out[i] = Number<T>::Store(param);
     for (int k = 0; k < kSlots; ++k) at.slot_out[k][i] = Number<T>::Store(slots[k]);
   }
@@ -148,11 +150,11 @@ struct Loops {
       for (; first + kBlock <= end; first += kBlock) {
         for (int64_t i = first; i < first + kBlock; i += kLine) at.Prefetch(i + kAhead);
         FUSEMIN_INDEPENDENT
-        for (int64_t i = first; i < first + kBlock; ++i) UpdateElement(c, at, i, gradient[i]);
+        for (int64_t i = first; i < first + kBlock; ++i) UpdateAt(c, at, i, gradient[i]);
       }
     }
     FUSEMIN_INDEPENDENT
-    for (int64_t i = first; i < end; ++i) UpdateElement(c, at, i, gradient[i]);
+    for (int64_t i = first; i < end; ++i) UpdateAt(c, at, i, gradient[i]);
   }
   static void UpdateSeparate(const PreparedStep& prepared, const Segment& segment, const PowerSums& sums, int64_t begin,
                              int64_t end) {
@@ -160,24 +162,68 @@ struct Loops {
     const Memory at(segment);
     const Separate gradient(sums, begin);
     FUSEMIN_INDEPENDENT
-    for (int64_t i = begin; i < end; ++i) UpdateElement(c, at, i, gradient[i]);
+    for (int64_t i = begin; i < end; ++i) UpdateAt(c, at, i, gradient[i]);
   }
 
   // Sums run in this many lanes, so that the compiler can add vectors without changing the order of additions.
   static constexpr int kLanes = 16;
 
-  static void UpdateSlots(const PreparedStep& prepared, const Segment& segment, int64_t begin, int64_t end,
-                          TrustSums* sums) {
-    UpdateSlotsBy(prepared, segment, Dense(static_cast<const T*>(segment.gradient)), begin, end, sums);
+  static void UpdateAndSum(const PreparedStep& prepared, const Segment& segment, int64_t begin, int64_t end,
+                           RuleSums* sums) {
+    UpdateAndSumBy(prepared, segment, Dense(static_cast<const T*>(segment.gradient)), begin, end, sums);
   }
-  static void UpdateSlotsSeparate(const PreparedStep& prepared, const Segment& segment, const PowerSums& gradient,
-                                  int64_t begin, int64_t end, TrustSums* sums) {
-    UpdateSlotsBy(prepared, segment, Separate(gradient, begin), begin, end, sums);
+  static void UpdateAndSumSeparate(const PreparedStep& prepared, const Segment& segment, const PowerSums& gradient,
+                                   int64_t begin, int64_t end, RuleSums* sums) {
+    UpdateAndSumBy(prepared, segment, Separate(gradient, begin), begin, end, sums);
+  }
+
+  template <class Gradient>
+  static FUSEMIN_HOST_DEVICE void UpdateAndSumBy(const PreparedStep& prepared, const Segment& segment,
+                                                 const Gradient gradient, int64_t begin, int64_t end, RuleSums* sums) {
+    if constexpr (HasTrustRatio<R>::kValue) {
+      UpdateSlotsBy(prepared, segment, gradient, begin, end, sums);
+    } else {
+      UpdateWithStepSums(prepared, segment, gradient, begin, end, sums);
+    }
+  }
+
+  // A block of elements at a time, whose addends are then added in lanes: either loop can be vectorised.
+  template <class Gradient>
+  static FUSEMIN_HOST_DEVICE void UpdateWithStepSums(const PreparedStep& prepared, const Segment& segment,
+                                                     const Gradient gradient, int64_t begin, int64_t end,
+                                                     RuleSums* sums) {
+    constexpr int kSums = StepSums<R>::kNames.kSize;
+    constexpr int64_t kSummed = 8 * kLanes;
+    const Prepared c = Unpack(prepared);
+    const Memory at(segment);
+    double lanes[kMaxStepSums][kLanes] = {};
+    for (int64_t first = begin; first < end; first += kSummed) {
+      const int64_t n = end - first < kSummed ? end - first : kSummed;
+      Value addends[kMaxStepSums][kSummed] = {};
+      FUSEMIN_INDEPENDENT
+      for (int64_t j = 0; j < n; ++j) {
+        Value of_element[kMaxStepSums];
+        UpdateAt(c, at, first + j, gradient[first + j], of_element);
+        for (int k = 0; k < kSums; ++k) addends[k][j] = of_element[k];
+      }
+      for (int k = 0; k < kSums; ++k) {
+        for (int64_t j = 0; j < kSummed; j += kLanes) {
+          for (int lane = 0; lane < kLanes; ++lane) lanes[k][lane] += addends[k][j + lane];
+        }
+      }
+    }
+    for (int k = 0; k < kSums; ++k) {
+      for (int lane = 0; lane < kLanes; ++lane) sums->sum[k] += lanes[k][lane];
+    }
+  }
+
+  static void Finish(const double* hyperparameters, double step, const double* sums, double* scalars) {
+    R::Finish(hyperparameters, step, sums, scalars);
   }
 
   template <class Gradient>
   static FUSEMIN_HOST_DEVICE void UpdateSlotsBy(const PreparedStep& prepared, const Segment& segment,
-                                                const Gradient gradient, int64_t begin, int64_t end, TrustSums* sums) {
+                                                const Gradient gradient, int64_t begin, int64_t end, RuleSums* sums) {
     const Prepared c = Unpack(prepared);
     const Memory at(segment);
     double param_lanes[kLanes] = {}, direction_lanes[kLanes] = {};
@@ -199,8 +245,8 @@ struct Loops {
       }
     }
     for (int lane = 0; lane < kLanes; ++lane) {
-      sums->param += param_lanes[lane];
-      sums->direction += direction_lanes[lane];
+      sums->sum[0] += param_lanes[lane];
+      sums->sum[1] += direction_lanes[lane];
     }
   }
 
@@ -220,25 +266,23 @@ struct Loops {
 
   static constexpr RuleKernels Kernels() {
     if constexpr (HasTrustRatio<R>::kValue) {
-      return {Prepare, nullptr, UpdateSlots, Move, nullptr, UpdateSlotsSeparate};
+      return {Prepare, nullptr, UpdateAndSum, Move, nullptr, UpdateAndSumSeparate, nullptr};
+    } else if constexpr (HasStepSums<R>::kValue) {
+      return {Prepare, nullptr, UpdateAndSum, nullptr, nullptr, UpdateAndSumSeparate, Finish};
     } else {
-      return {Prepare, Update, nullptr, nullptr, UpdateSeparate, nullptr};
+      return {Prepare, Update, nullptr, nullptr, UpdateSeparate, nullptr, nullptr};
     }
   }
 };
 
 template <class R>
 constexpr Rule MakeRule() {
-  return {R::kName,
-          R::kHyperparameters.kSize,
-          R::kSlots.kSize,
-          R::kScalars.kSize,
-          HasTrustRatio<R>::kValue,
-          R::kHyperparameters.text,
-          R::kSlots.text,
-          R::kScalars.text,
-          {Loops<R, float>::Kernels(), Loops<R, double>::Kernels(), Loops<R, Float16>::Kernels(),
-           Loops<R, BFloat16>::Kernels()}};
+  Rule rule = Describe<R>();
+  rule.kernels[static_cast<int>(DType::kFloat32)] = Loops<R, float>::Kernels();
+  rule.kernels[static_cast<int>(DType::kFloat64)] = Loops<R, double>::Kernels();
+  rule.kernels[static_cast<int>(DType::kFloat16)] = Loops<R, Float16>::Kernels();
+  rule.kernels[static_cast<int>(DType::kBFloat16)] = Loops<R, BFloat16>::Kernels();
+  return rule;
 }
 
 template <class List>

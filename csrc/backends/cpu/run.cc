@@ -27,8 +27,14 @@ int64_t GradientSize(const Segment& segment) {
 
 // Of what a rule itself moves: the gradient is read, the parameter and the slots are read and written.
 int64_t BytesPerElement(const Rule& rule, DType dtype) {
-  return (3 + 2 * rule.num_slots) * kDTypeSize[static_cast<int>(dtype)];
+  return int64_t{3 + 2 * rule.num_slots} * kDTypeSize[static_cast<int>(dtype)];
 }
+
+// Elements that a rule is tried on at a time: few enough for copies of the parameter, the gradient and the slots to
+// stay in the first-level cache.
+constexpr int64_t kTrialChunk = 512;
+
+constexpr PreparedOptions kNoOptions{};
 
 bool HasRows(const Segment& segment) { return segment.param_row != nullptr || segment.gradient_row != nullptr; }
 
@@ -79,7 +85,7 @@ class Run {
   Run(const Step& step, const Segment* segments, int num_segments, int max_threads, const ParallelFor& parallel_for)
       : step_(step),
         kernels_(step.rule->kernels[static_cast<int>(step.dtype)]),
-        around_(Around(step.isa)[static_cast<int>(step.dtype)]),
+        options_(FindOptionKernels(step.isa)[static_cast<int>(step.dtype)]),
         element_size_(kDTypeSize[static_cast<int>(step.dtype)]),
         segments_(segments),
         num_segments_(num_segments),
@@ -101,11 +107,9 @@ class Run {
     num_tasks_ = static_cast<int>(std::clamp<int64_t>(bytes / kMinBytesPerThread, 1, std::max(max_threads, 1)));
   }
 
-  bool operator()() {
-    const StepOptions& options = step_.options;
+  bool operator()(double* scalars) {
+    const UserOptions& options = step_.options;
     const bool rows = std::any_of(segments_, segments_ + num_segments_, HasRows);
-    const bool per_segment = options.clip_norm != StepOptions::kOff;
-    const bool global = options.global_clip_norm != StepOptions::kOff;
     if (!step_.has_options && kernels_.update != nullptr && !rows && !any_slices_) {
       ForEachShare([this](const Segment& segment, int64_t begin, int64_t end) {
         kernels_.update(step_.prepared, segment, begin, end);
@@ -115,28 +119,36 @@ class Run {
 
     if (step_.sums != nullptr) {
       sums_ = *step_.sums;
-    } else if (options.skip_if_not_finite) {
+    } else if (options.SkipsNonFinite()) {
       sums_ = SumGradients(step_.dtype, step_.isa, segments_, num_segments_, num_tasks_, parallel_for_);
     }
-    if (options.skip_if_not_finite && sums_->not_finite != 0.0) {
+    // NOLINTNEXTLINE(bugprone-unchecked-optional-access): they are there if the option needs them.
+    if (options.SkipsNonFinite() && sums_->not_finite != 0.0) {
       CopyRows();
       return false;
     }
     // Of the gradient, where it is not scaled for its norm.
-    const double scale = options.accumulated_steps > 0 ? 1.0 / options.accumulated_steps : options.gradient_scale;
+    const double scale = collects_ ? options.CollectedScale() : step_.gradient_scale;
     scales_.assign(num_segments_, scale);
-    if (options.accumulated_steps > 0) Accumulate();
-    const bool applies = options.accumulated_steps == 0 || options.applies;
-    if (applies && (per_segment || global)) ScaleByNorms(scale);
-    if (applies && kernels_.update == nullptr) {
+    if (collects_) Collect();
+    if (step_.applies && options.WhichNorm() != Norm::kNone) ScaleByNorms(scale);
+    if (step_.applies && step_.rule->has_trust_ratio) {
       UpdateByTrustRatio();
+    } else if (step_.applies && acts_on_move_) {
+      SetMoveFactors([this](int i, int64_t begin, int64_t end) { return TryRule(i, begin, end); });
+    }
+    // Of each piece, added up in their order, whoever computed them.
+    std::vector<RuleSums> step_sums;
+    if (step_.applies && kernels_.finish != nullptr) {
+      for (int i = 0; i < num_segments_; ++i) step_sums.resize(step_sums.size() + NumPieces(i));
     }
     ForEachPiece([this](int i) { return NumPieces(i); },
-                 [this, applies](int i, int64_t /*number*/, int64_t piece) {
-                   if (IsOnlyTouched(i)) return UpdateRows(segments_[i], scales_[i], piece);
-                   UpdateChunk(segments_[i], scales_[i], applies, piece * kChunk,
-                               std::min((piece + 1) * kChunk, segments_[i].size));
+                 [&](int i, int64_t number, int64_t piece) {
+                   if (IsOnlyTouched(i)) return UpdateRows(i, piece);
+                   UpdateChunk(i, piece * kChunk, std::min((piece + 1) * kChunk, segments_[i].size),
+                               step_sums.empty() ? nullptr : &step_sums[number]);
                  });
+    if (step_.applies && kernels_.finish != nullptr) Finish(step_sums, scalars);
     return true;
   }
 
@@ -192,12 +204,11 @@ class Run {
 
   // Whether nothing is read or written of the rows of a segment that have no slice.
   bool TouchesOnlyItsRows(const Segment& segment) const {
-    const StepOptions& options = step_.options;
+    const UserOptions& options = step_.options;
     bool in_place = kernels_.update != nullptr && segment.param_in == segment.param_out;
     for (int k = 0; k < step_.rule->num_slots; ++k) in_place = in_place && segment.slot_in[k] == segment.slot_out[k];
     return step_.sparse.rows == SparseRows::kTouched && in_place && !HasRows(segment) &&
-           !(options.weight_decay != StepOptions::kOff && segment.decays) &&
-           options.ema_momentum == StepOptions::kOff && options.accumulated_steps == 0;
+           !options.AnyBeforeRule(segment.decays) && !options.Any<HasAfterRule>() && !collects_ && !acts_on_move_;
   }
 
   template <class Work>
@@ -207,35 +218,30 @@ class Run {
   }
 
   // Adds the gradients to the accumulators, which are the gradients of the rest of the step.
-  void Accumulate() const {
+  void Collect() const {
     ForEachChunk([this](int i, int64_t /*chunk*/, int64_t begin, int64_t end) {
       const Segment& s = segments_[i];
-      const double scale = step_.options.gradient_scale;
       if (s.slices == nullptr) {
-        around_.accumulate(At(s.accumulator_in, begin), At(s.gradient, begin), At(s.accumulator_out, begin),
-                           end - begin, scale);
+        options_.collect(At(s.accumulator_in, begin), At(s.gradient, begin), At(s.accumulator_out, begin), end - begin,
+                         step_.gradient_scale);
         return;
       }
       Copy(s.accumulator_in, s.accumulator_out, begin, end);
       ForEachTouched(*s.slices, begin, end, [&](int64_t from, int64_t to, int64_t row) {
         alignas(64) char scratch[kChunk * sizeof(double)];
-        Gather(*s.slices, from, to, row, scale, StepOptions::kOff, scratch);
+        Gather(kNoOptions, *s.slices, from, to, row, step_.gradient_scale, scratch);
         void* sum = At(s.accumulator_out, from);
-        around_.accumulate(sum, scratch, sum, to - from, 1.0);
+        options_.collect(sum, scratch, sum, to - from, 1.0);
       });
     });
   }
 
   // Whether the rule sees the segment's slices, and not a sum of gradients that is dense.
-  bool SeesSlices(const Segment& segment) const {
-    return segment.slices != nullptr && step_.options.accumulated_steps == 0;
-  }
+  bool SeesSlices(const Segment& segment) const { return segment.slices != nullptr && !collects_; }
 
   // The gradient in memory: dense, or the values of the slices.
   const void* Gradient(const Segment& segment) const {
-    return step_.options.accumulated_steps > 0 ? segment.accumulator_out
-           : segment.slices != nullptr         ? segment.slices->values
-                                               : segment.gradient;
+    return collects_ ? segment.accumulator_out : segment.slices != nullptr ? segment.slices->values : segment.gradient;
   }
 
   // The scales that clip the gradients by their norms. The norm of slices is that of all of them, as they came.
@@ -247,13 +253,13 @@ class Run {
     for (int i = 0; i < num_segments_; ++i) chunks += count(i);
     // Added in the order of the chunks, whoever computed them.
     std::vector<double> squares(chunks, 0.0);
-    const bool per_segment = step_.options.clip_norm != StepOptions::kOff;
-    const bool summed = sums_.has_value() && step_.options.accumulated_steps == 0;
+    const bool per_segment = step_.options.WhichNorm() == Norm::kOfTensor;
+    const bool summed = sums_.has_value() && !collects_;
     if (per_segment || !summed) {
       ForEachPiece(count, [&](int i, int64_t chunk, int64_t piece) {
         const int64_t size = SeesSlices(segments_[i]) ? GradientSize(segments_[i]) : segments_[i].size;
         const int64_t begin = piece * kChunk, end = std::min(begin + kChunk, size);
-        around_.reduce(At(Gradient(segments_[i]), begin), end - begin, &squares[chunk]);
+        options_.reduce(At(Gradient(segments_[i]), begin), end - begin, &squares[chunk]);
       });
     }
     const auto sum = [&](int64_t first, int64_t last) {
@@ -262,22 +268,19 @@ class Run {
     if (per_segment) {
       int64_t at = 0;
       for (int i = 0; i < num_segments_; ++i) {
-        const double limit = step_.options.clip_norm;
-        const double norm = std::sqrt(sum(at, at + count(i))) * scale;
-        scales_[i] = scale * NormClipFactor(norm, limit);
+        scales_[i] = scale * step_.options.NormFactor(std::sqrt(sum(at, at + count(i))) * scale);
         at += count(i);
       }
       return;
     }
-    const double limit = step_.options.global_clip_norm;
     const double norm = std::sqrt(summed ? sums_->squares : sum(0, chunks)) * scale;
-    std::fill(scales_.begin(), scales_.end(), scale * GlobalNormClipFactor(norm, limit));
+    std::fill(scales_.begin(), scales_.end(), scale * step_.options.NormFactor(norm));
   }
 
-  // Writes the dense gradient of [begin, end) to `out`. `row` is the position in `slices.rows` of the first row that is
-  // not before `begin`.
-  void Gather(const Slices& slices, int64_t begin, int64_t end, int64_t row, double scale, double limit,
-              void* out) const {
+  // Writes the dense gradient of [begin, end), as the options make it, to `out`. `row` is the position in `slices.rows`
+  // of the first row that is not before `begin`.
+  void Gather(const PreparedOptions& options, const Slices& slices, int64_t begin, int64_t end, int64_t row,
+              double scale, void* out) const {
     char* const to = static_cast<char*>(out);
     int64_t at = begin;
     const auto zero_until = [&](int64_t until) {
@@ -285,8 +288,8 @@ class Run {
     };
     ForEachRowOf(slices, begin, end, row, [&](int64_t from, int64_t until, const void* values, int64_t r) {
       zero_until(from);
-      around_.sum_slices(values, &slices.order[slices.first[r]], slices.first[r + 1] - slices.first[r], slices.row_size,
-                         to + (from - begin) * element_size_, until - from, scale, limit);
+      options_.sum_slices(options, values, &slices.order[slices.first[r]], slices.first[r + 1] - slices.first[r],
+                          slices.row_size, to + (from - begin) * element_size_, until - from, scale);
       at = until;
     });
     zero_until(end);
@@ -309,44 +312,118 @@ class Run {
     return std::lower_bound(slices.rows.begin(), slices.rows.end(), begin / slices.row_size) - slices.rows.begin();
   }
 
-  // The parameter decays, everywhere in [begin, end). Returns the segment as the rule is to see it.
-  Segment Decay(const Segment& segment, int64_t begin, int64_t end) const {
-    const StepOptions& options = step_.options;
+  // What happens to a parameter before the rule, everywhere in [begin, end). Returns the segment as the rule is to see
+  // it.
+  Segment BeforeRule(const Segment& segment, int64_t begin, int64_t end) const {
     Segment seen = segment;
-    if (options.weight_decay != StepOptions::kOff && segment.decays) {
-      around_.decay(At(segment.param_in, begin), At(segment.param_out, begin), end - begin, options.weight_decay,
-                    step_.learning_rate);
+    if (step_.options.AnyBeforeRule(segment.decays)) {
+      options_.before_rule(step_.prepared_options, segment.decays, At(segment.param_in, begin),
+                           At(segment.param_out, begin), end - begin);
       seen.param_in = segment.param_out;
     }
     return seen;
   }
 
-  // The rule at [begin, end), its gradient scaled and clipped. `sums` is for rules with a trust ratio.
-  void ApplyRule(Segment seen, double scale, int64_t begin, int64_t end, TrustSums* sums) const {
-    alignas(64) char scratch[kChunk * sizeof(double)];
-    const double limit = step_.options.clip_value;
-    if (SeesSlices(seen)) {
-      const int64_t row = FirstRow(*seen.slices, begin);
-      if (step_.sparse.separate_duplicates && HasDuplicates(*seen.slices, begin, end, row)) {
-        return ApplyRuleSeparately(seen, scale, begin, end, row, sums);
-      }
-      Gather(*seen.slices, begin, end, row, scale, limit, scratch);
-      seen.gradient = scratch - begin * element_size_;
+  void Finish(const std::vector<RuleSums>& of_pieces, double* scalars) const {
+    RuleSums sums;
+    for (const RuleSums& piece : of_pieces) {
+      for (int k = 0; k < kMaxStepSums; ++k) sums.sum[k] += piece.sum[k];
+    }
+    kernels_.finish(step_.hyperparameters, step_.number, sums.sum, scalars);
+  }
+
+  // The gradient that the rule sees at [begin, end) of segment i, as memory of the whole segment; in `scratch`, if it
+  // is not as it came.
+  const void* SeenGradient(int i, int64_t begin, int64_t end, char* scratch) const {
+    const Segment& segment = segments_[i];
+    if (SeesSlices(segment)) {
+      Gather(step_.prepared_options, *segment.slices, begin, end, FirstRow(*segment.slices, begin), scales_[i],
+             scratch);
+    } else if (scales_[i] != 1.0 || acts_on_gradient_) {
+      options_.on_gradient(step_.prepared_options, At(Gradient(segment), begin), scratch, end - begin, scales_[i]);
     } else {
-      seen.gradient = Gradient(seen);
-      if (scale != 1.0 || limit != StepOptions::kOff) {
-        around_.scale_and_clip(At(seen.gradient, begin), scratch, end - begin, scale, limit);
-        seen.gradient = scratch - begin * element_size_;
+      return Gradient(segment);
+    }
+    return scratch - begin * element_size_;
+  }
+
+  // The rule at [begin, end) of segment i, which it sees as `seen`. `sums` is for rules that have some.
+  void ApplyRule(int i, Segment seen, int64_t begin, int64_t end, RuleSums* sums) const {
+    alignas(64) char scratch[kChunk * sizeof(double)];
+    if (SeesSlices(seen) && step_.sparse.separate_duplicates) {
+      const int64_t row = FirstRow(*seen.slices, begin);
+      if (HasDuplicates(*seen.slices, end, row)) {
+        return ApplyRuleSeparately(seen, scales_[i], begin, end, row, sums);
       }
     }
-    if (sums != nullptr) {
-      kernels_.update_slots(step_.prepared, seen, begin, end, sums);
+    seen.gradient = SeenGradient(i, begin, end, scratch);
+    const auto apply = [&](const Segment& to) {
+      if (sums != nullptr) {
+        kernels_.update_and_sum(step_.prepared, to, begin, end, sums);
+      } else {
+        kernels_.update(step_.prepared, to, begin, end);
+      }
+    };
+    // With a trust ratio this is not yet the move.
+    if (acts_on_move_ && !step_.rule->has_trust_ratio) {
+      MoveOtherwise(i, seen, begin, end, apply);
     } else {
-      kernels_.update(step_.prepared, seen, begin, end);
+      apply(seen);
     }
   }
 
-  static bool HasDuplicates(const Slices& slices, int64_t begin, int64_t end, int64_t row) {
+  // `move(segment)`, by which a rule moves the parameter, at [begin, end) of segment i, as the options change it.
+  template <class Move>
+  void MoveOtherwise(int i, const Segment& seen, int64_t begin, int64_t end, const Move& move) const {
+    alignas(64) char moved[kChunk * sizeof(double)];
+    Segment aside = seen;
+    aside.param_out = moved - begin * element_size_;
+    move(aside);
+    options_.on_move(At(seen.gradient, begin), At(seen.param_in, begin), moved, At(seen.param_out, begin), end - begin,
+                     move_factors_[i]);
+  }
+
+  // The sum over what the rule would do at [begin, end) of segment i. Writes nothing.
+  double TryRule(int i, int64_t begin, int64_t end) const {
+    alignas(64) char param[kTrialChunk * sizeof(double)], gradient[kTrialChunk * sizeof(double)];
+    alignas(64) char moved[kTrialChunk * sizeof(double)], slots[kMaxSlots][kTrialChunk * sizeof(double)];
+    Segment seen = segments_[i];
+    if (step_.options.AnyBeforeRule(seen.decays)) {
+      options_.before_rule(step_.prepared_options, seen.decays, At(seen.param_in, begin), param, end - begin);
+      seen.param_in = param - begin * element_size_;
+    }
+    seen.gradient = SeenGradient(i, begin, end, gradient);
+    seen.param_out = moved - begin * element_size_;
+    for (int k = 0; k < step_.rule->num_slots; ++k) seen.slot_out[k] = slots[k] - begin * element_size_;
+    RuleSums ignored;
+    if (kernels_.update != nullptr) {
+      kernels_.update(step_.prepared, seen, begin, end);
+    } else {
+      kernels_.update_and_sum(step_.prepared, seen, begin, end, &ignored);
+    }
+    return options_.sum_move(At(seen.gradient, begin), At(seen.param_in, begin), moved, end - begin);
+  }
+
+  // Sets the factors of what the rule does, by the sums `sum(i, begin, end)`.
+  template <class Sum>
+  void SetMoveFactors(const Sum& sum) {
+    int64_t chunks = 0;
+    for (int i = 0; i < num_segments_; ++i) chunks += NumChunks(segments_[i].size);
+    std::vector<double> sums(chunks, 0.0);
+    ForEachChunk([&](int i, int64_t chunk, int64_t begin, int64_t end) {
+      for (int64_t at = begin; at < end; at += kTrialChunk) sums[chunk] += sum(i, at, std::min(at + kTrialChunk, end));
+    });
+    move_factors_.assign(num_segments_, 0.0);
+    auto next = sums.begin();
+    for (int i = 0; i < num_segments_; ++i) {
+      const auto end = next + NumChunks(segments_[i].size);
+      move_factors_[i] =
+          step_.options.MoveFactor(std::accumulate(next, end, 0.0), static_cast<double>(segments_[i].size));
+      next = end;
+    }
+  }
+
+  static bool HasDuplicates(const Slices& slices, int64_t end, int64_t row) {
     for (; row < static_cast<int64_t>(slices.rows.size()) && slices.rows[row] * slices.row_size < end; ++row) {
       if (slices.first[row + 1] - slices.first[row] > 1) return true;
     }
@@ -355,37 +432,38 @@ class Run {
 
   // The same where a row of several slices is there, and the rule is to get the powers of each of them.
   void ApplyRuleSeparately(const Segment& seen, double scale, int64_t begin, int64_t end, int64_t row,
-                           TrustSums* sums) const {
+                           RuleSums* sums) const {
     alignas(64) char powers[3][kChunk * sizeof(double)];
     const int64_t value_size = step_.dtype == DType::kFloat64 ? sizeof(double) : sizeof(float);
     const Slices& slices = *seen.slices;
     for (char* power : powers) std::memset(power, 0, (end - begin) * value_size);
     ForEachRowOf(slices, begin, end, row, [&](int64_t from, int64_t until, const void* values, int64_t r) {
       const int64_t offset = (from - begin) * value_size;
-      around_.sum_powers(values, &slices.order[slices.first[r]], slices.first[r + 1] - slices.first[r], slices.row_size,
-                         powers[0] + offset, powers[1] + offset, powers[2] + offset, until - from, scale,
-                         step_.options.clip_value);
+      options_.sum_powers(step_.prepared_options, values, &slices.order[slices.first[r]],
+                          slices.first[r + 1] - slices.first[r], slices.row_size, powers[0] + offset,
+                          powers[1] + offset, powers[2] + offset, until - from, scale);
     });
     const PowerSums gradient{powers[0], powers[1], powers[2]};
     if (sums != nullptr) {
-      kernels_.update_slots_separate(step_.prepared, seen, gradient, begin, end, sums);
+      kernels_.update_and_sum_separate(step_.prepared, seen, gradient, begin, end, sums);
     } else {
       kernels_.update_separate(step_.prepared, seen, gradient, begin, end);
     }
   }
 
   // The update of a rule without a trust ratio.
-  void Update(const Segment& segment, double scale, int64_t begin, int64_t end) const {
-    Segment seen = Decay(segment, begin, end);
+  void Update(int i, int64_t begin, int64_t end, RuleSums* sums) const {
+    const Segment& segment = segments_[i];
+    Segment seen = BeforeRule(segment, begin, end);
     if (!SeesSlices(segment) || step_.sparse.rows == SparseRows::kEvery) {
-      return ApplyRule(seen, scale, begin, end, nullptr);
+      return ApplyRule(i, seen, begin, end, sums);
     }
     Copy(seen.param_in, seen.param_out, begin, end);
     seen.param_in = seen.param_out;
     if (step_.sparse.rows == SparseRows::kSlotsOfEvery) {
       alignas(64) char moved[kChunk * sizeof(double)];
       seen.param_out = moved - begin * element_size_;
-      ApplyRule(seen, scale, begin, end, nullptr);
+      ApplyRule(i, seen, begin, end, sums);
       ForEachTouched(*segment.slices, begin, end, [&](int64_t from, int64_t to, int64_t /*row*/) {
         Copy(seen.param_out, segment.param_out, from, to);
       });
@@ -396,37 +474,58 @@ class Run {
       seen.slot_in[k] = seen.slot_out[k];
     }
     ForEachTouched(*segment.slices, begin, end,
-                   [&](int64_t from, int64_t to, int64_t /*row*/) { ApplyRule(seen, scale, from, to, nullptr); });
+                   [&](int64_t from, int64_t to, int64_t /*row*/) { ApplyRule(i, seen, from, to, sums); });
   }
 
   // Slots and norms first, everywhere, then the move: a norm is that of a whole segment.
-  void UpdateByTrustRatio() const {
+  void UpdateByTrustRatio() {
     int64_t chunks = 0;
     for (int i = 0; i < num_segments_; ++i) chunks += NumChunks(segments_[i].size);
-    std::vector<TrustSums> sums(chunks);
+    std::vector<RuleSums> sums(chunks);
     ForEachChunk([&](int i, int64_t chunk, int64_t begin, int64_t end) {
-      ApplyRule(Decay(segments_[i], begin, end), scales_[i], begin, end, &sums[chunk]);
+      ApplyRule(i, BeforeRule(segments_[i], begin, end), begin, end, &sums[chunk]);
     });
-    std::vector<TrustSums> norms(num_segments_);
+    std::vector<RuleSums> squares(num_segments_);
     int64_t at = 0;
     for (int i = 0; i < num_segments_; ++i) {
       for (int64_t c = 0; c < NumChunks(segments_[i].size); ++c, ++at) {
-        norms[i].param += sums[at].param;
-        norms[i].direction += sums[at].direction;
+        for (int k = 0; k < 2; ++k) squares[i].sum[k] += sums[at].sum[k];
       }
     }
-    ForEachChunk([&](int i, int64_t /*chunk*/, int64_t begin, int64_t end) {
+    const auto move = [&](int i, const Segment& seen, int64_t begin, int64_t end) {
+      kernels_.move(step_.prepared, seen, begin, end, std::sqrt(squares[i].sum[0]), std::sqrt(squares[i].sum[1]));
+    };
+    // What the first pass has made.
+    const auto as_seen = [this](int i) {
       Segment seen = segments_[i];
-      if (step_.options.weight_decay != StepOptions::kOff && seen.decays) seen.param_in = seen.param_out;
-      kernels_.move(step_.prepared, seen, begin, end, std::sqrt(norms[i].param), std::sqrt(norms[i].direction));
+      if (step_.options.AnyBeforeRule(seen.decays)) seen.param_in = seen.param_out;
+      return seen;
+    };
+    if (acts_on_move_) {
+      SetMoveFactors([&](int i, int64_t begin, int64_t end) {
+        alignas(64) char gradient[kTrialChunk * sizeof(double)], moved[kTrialChunk * sizeof(double)];
+        Segment seen = as_seen(i);
+        seen.param_out = moved - begin * element_size_;
+        move(i, seen, begin, end);
+        return options_.sum_move(At(SeenGradient(i, begin, end, gradient), begin), At(seen.param_in, begin), moved,
+                                 end - begin);
+      });
+    }
+    ForEachChunk([&](int i, int64_t /*chunk*/, int64_t begin, int64_t end) {
+      Segment seen = as_seen(i);
+      if (!acts_on_move_) return move(i, seen, begin, end);
+      alignas(64) char gradient[kChunk * sizeof(double)];
+      seen.gradient = SeenGradient(i, begin, end, gradient);
+      MoveOtherwise(i, seen, begin, end, [&](const Segment& to) { move(i, to, begin, end); });
     });
   }
 
   // The rows of a piece of a segment that is only touched where it has slices. A gradient that is one slice, as it
   // came, is read where it is.
-  void UpdateRows(const Segment& segment, double scale, int64_t piece) const {
+  void UpdateRows(int i, int64_t piece) const {
+    const Segment& segment = segments_[i];
     const Slices& slices = *segment.slices;
-    const bool as_it_came = scale == 1.0 && step_.options.clip_value == StepOptions::kOff;
+    const bool as_it_came = scales_[i] == 1.0 && !acts_on_gradient_;
     const int64_t end = std::min((piece + 1) * RowsOfPiece(slices), static_cast<int64_t>(slices.rows.size()));
     Segment seen = segment;
     for (int64_t row = piece * RowsOfPiece(slices); row < end; ++row) {
@@ -437,25 +536,24 @@ class Run {
         continue;
       }
       for (int64_t at = first; at < last; at += kChunk) {
-        ApplyRule(segment, scale, at, std::min(at + kChunk, last), nullptr);
+        ApplyRule(i, segment, at, std::min(at + kChunk, last), nullptr);
       }
     }
   }
 
-  void UpdateChunk(const Segment& segment, double scale, bool applies, int64_t begin, int64_t end) const {
-    const StepOptions& options = step_.options;
+  void UpdateChunk(int i, int64_t begin, int64_t end, RuleSums* sums) const {
+    const Segment& segment = segments_[i];
     const int64_t n = end - begin;
-    if (!applies) {
+    if (!step_.applies) {
       Copy(segment.param_in, segment.param_out, begin, end);
       for (int k = 0; k < step_.rule->num_slots; ++k) Copy(segment.slot_in[k], segment.slot_out[k], begin, end);
-    } else if (kernels_.update != nullptr) {
-      Update(segment, scale, begin, end);
+    } else if (!step_.rule->has_trust_ratio) {
+      Update(i, begin, end, sums);
     }
-    if (applies && options.accumulated_steps > 0) std::memset(At(segment.accumulator_out, begin), 0, n * element_size_);
-    if (options.ema_momentum != StepOptions::kOff) {
-      around_.average(At(segment.average_in, begin), At(static_cast<const void*>(segment.param_out), begin),
-                      At(segment.average_out, begin), n, options.ema_momentum, options.ema_complement);
-      if (options.ema_overwrite) Copy(segment.average_out, segment.param_out, begin, end);
+    if (step_.applies && collects_) std::memset(At(segment.accumulator_out, begin), 0, n * element_size_);
+    if (acts_after_rule_) {
+      options_.after_rule(step_.prepared_options, At(segment.average_in, begin), At(segment.average_out, begin),
+                          At(segment.param_out, begin), n);
     }
     CopyGradient(segment, begin, end);
     Copy(segment.param_out, segment.param_row, begin, end);
@@ -465,7 +563,7 @@ class Run {
   void CopyGradient(const Segment& segment, int64_t begin, int64_t end) const {
     if (segment.slices == nullptr) return Copy(segment.gradient, segment.gradient_row, begin, end);
     if (segment.gradient_row == nullptr) return;
-    Gather(*segment.slices, begin, end, FirstRow(*segment.slices, begin), 1.0, StepOptions::kOff,
+    Gather(kNoOptions, *segment.slices, begin, end, FirstRow(*segment.slices, begin), 1.0,
            At(segment.gradient_row, begin));
   }
 
@@ -483,11 +581,14 @@ class Run {
 
   const Step& step_;
   const RuleKernels& kernels_;
-  const AroundKernels& around_;
+  const OptionKernels& options_;
   const int64_t element_size_;
   const Segment* const segments_;
   const int num_segments_;
   const ParallelFor& parallel_for_;
+  // What the options of this step do.
+  const bool collects_ = step_.options.Any<HasCollect>(), acts_on_gradient_ = step_.options.Any<HasOnGradient>(),
+             acts_on_move_ = step_.options.Any<HasOnMove>(), acts_after_rule_ = step_.options.Any<HasAfterRule>();
   int64_t total_ = 0;
   int num_tasks_ = 1;
   bool any_slices_ = false;
@@ -497,16 +598,32 @@ class Run {
   std::optional<GradientSums> sums_;
   // For each segment, what its gradient is multiplied with.
   std::vector<double> scales_;
+  // The same of what the rule subtracts, if an option changes that.
+  std::vector<double> move_factors_;
 };
 
 }  // namespace
 
 Step PrepareStep(const Rule& rule, DType dtype, Isa isa, const UserOptions& options, const double* hyperparameters,
-                 int64_t iterations, double loss_scale, double* scalars) {
-  Step step{&rule, dtype, isa, {}, options.At(iterations, loss_scale, dtype), HasOptions(options), hyperparameters[0]};
+                 int64_t iterations, const double* option_scalars, double* scalars) {
   // By convention the first hyperparameter is the learning rate.
-  rule.kernels[static_cast<int>(dtype)].prepare(hyperparameters, static_cast<double>(options.Updates(iterations) + 1),
-                                                scalars, &step.prepared);
+  Now<double, int64_t> now{iterations, options.Updates(iterations), hyperparameters[0], {}};
+  std::copy(option_scalars, option_scalars + kNumOptionScalars, now.scalars);
+  Step step{&rule,
+            dtype,
+            isa,
+            {},
+            options,
+            {},
+            HasOptions(options),
+            {},
+            0.0,
+            options.GradientScale(now),
+            options.Applies(now)};
+  step.number = static_cast<double>(now.updates + 1);
+  std::copy(hyperparameters, hyperparameters + rule.num_hyperparameters, step.hyperparameters);
+  FindOptionKernels(isa)[static_cast<int>(dtype)].prepare(options, now, &step.prepared_options);
+  rule.kernels[static_cast<int>(dtype)].prepare(hyperparameters, step.number, scalars, &step.prepared);
   return step;
 }
 
@@ -518,7 +635,7 @@ int64_t StepBytes(const Rule& rule, DType dtype, const Segment* segments, int nu
 
 GradientSums SumGradients(DType dtype, Isa isa, const Segment* segments, int num_segments, int max_threads,
                           const ParallelFor& parallel_for) {
-  const AroundKernels& around = Around(isa)[static_cast<int>(dtype)];
+  const OptionKernels& options = FindOptionKernels(isa)[static_cast<int>(dtype)];
   const int64_t element_size = kDTypeSize[static_cast<int>(dtype)];
   const auto count = [&](int i) { return NumChunks(GradientSize(segments[i])); };
   int64_t chunks = 0, elements = 0;
@@ -535,15 +652,15 @@ GradientSums SumGradients(DType dtype, Isa isa, const Segment* segments, int num
     const void* gradient = segments[i].slices != nullptr ? segments[i].slices->values : segments[i].gradient;
     const int64_t n = std::min(kChunk, GradientSize(segments[i]) - piece * kChunk);
     finite[chunk] =
-        around.reduce(static_cast<const char*>(gradient) + piece * kChunk * element_size, n, &squares[chunk]);
+        options.reduce(static_cast<const char*>(gradient) + piece * kChunk * element_size, n, &squares[chunk]);
   });
   const bool all = std::all_of(finite.begin(), finite.end(), [](char ok) { return ok; });
   return {std::accumulate(squares.begin(), squares.end(), 0.0), all ? 0.0 : 1.0};
 }
 
 bool RunStep(const Step& step, const Segment* segments, int num_segments, int max_threads,
-             const ParallelFor& parallel_for) {
-  return Run(step, segments, num_segments, max_threads, parallel_for)();
+             const ParallelFor& parallel_for, double* scalars) {
+  return Run(step, segments, num_segments, max_threads, parallel_for)(scalars);
 }
 
 }  // namespace fusemin::cpu

@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "backends/cpu/isa.h"
+#include "backends/cpu/option_kernels.h"
 #include "options/user_options.h"
 #include "step/step.h"
 
@@ -34,29 +35,35 @@ struct Step {
   DType dtype;
   Isa isa;
   PreparedStep prepared;
-  StepOptions options;
+  UserOptions options;
+  PreparedOptions prepared_options;
   // Whether there are options at all: a step without is the rule alone.
   bool has_options;
-  // For weight decay.
-  double learning_rate;
+  // With the number of the update, from 1, for a rule that ends with the sums of the step.
+  double hyperparameters[kMaxHyperparameters];
+  double number;
+  // What the gradients that come are multiplied with, and whether the rule is applied at this call.
+  double gradient_scale;
+  bool applies;
   SparseOptions sparse = {};
   // Null, or the sums over all gradients of a step of which this is a part.
   const GradientSums* sums = nullptr;
 };
 
-// The step after so many calls. `loss_scale` counts with dynamic_growth_steps only. `scalars` is read and replaced by
-// what it is after an update.
+// The step after so many calls. `option_scalars` are the variables of the options, see Now. `scalars` is read and
+// replaced by what it is after an update.
 Step PrepareStep(const Rule& rule, DType dtype, Isa isa, const UserOptions& options, const double* hyperparameters,
-                 int64_t iterations, double loss_scale, double* scalars);
+                 int64_t iterations, const double* option_scalars, double* scalars);
 
 // Bytes that the rule itself reads and writes in a step.
 int64_t StepBytes(const Rule& rule, DType dtype, const Segment* segments, int num_segments);
 
-// Updates every element of every segment and writes the rows. False if `skip_if_not_finite` and a gradient is not
-// finite: then nothing but the rows is written. The work is split over at most `max_threads` tasks by the sizes alone,
-// so that a task meets the same part again at the next step, and the result does not depend on the split.
+// Updates every element of every segment and writes the rows. False if an option skips the step for a gradient
+// that is not finite: then nothing but the rows is written. The work is split over at most `max_threads` tasks by the
+// sizes alone, so that a task meets the same part again at the next step, and the result does not depend on the split.
+// `scalars` are what `PrepareStep` left; the sums of the step replace them, if the rule has some and is applied.
 bool RunStep(const Step& step, const Segment* segments, int num_segments, int max_threads,
-             const ParallelFor& parallel_for);
+             const ParallelFor& parallel_for, double* scalars);
 
 // The sums over the elements of the gradients of the segments, dense ones and the slices of sparse ones. They do not
 // depend on the number of tasks.

@@ -73,8 +73,8 @@ class Worker {
       if (state_.load() != State::kGiven) Sleep();
       State given = State::kGiven;
       if (!state_.compare_exchange_strong(given, State::kRunning)) continue;
-      // The kernel likes to wake a thread on the processor of whoever woke it, and may leave both there for seconds while
-      // another one is idle: a step on two threads then takes longer than on one.
+      // The kernel likes to wake a thread on the processor of whoever woke it, and may leave both there for seconds
+      // while another one is idle: a step on two threads then takes longer than on one.
       if (compat::CurrentProcessor() == giver_processor_) allowed_.Leave(giver_processor_);
       std::fesetenv(&environment_);
       (*task_)(index_);
@@ -131,7 +131,7 @@ void RunOnWorkers(int n, const std::function<void(int)>& task) {
   std::vector<std::unique_ptr<Worker>>& threads = all->workers;
   try {
     while (static_cast<int>(threads.size()) < n - 1) threads.push_back(std::make_unique<Worker>());
-  } catch (const std::system_error&) {
+  } catch (const std::system_error&) {  // NOLINT(bugprone-empty-catch)
     // The process may have no more threads. The caller does their work.
   }
   const int num_given = std::min(n - 1, static_cast<int>(threads.size()));

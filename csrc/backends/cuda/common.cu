@@ -13,9 +13,11 @@ __device__ __forceinline__ void SumGradients(const StepParameters& p) {
   using V = typename Number<T>::Value;
   const Chunk chunk = FindChunk(p);
   const bool accumulates = p.position[kAccumulatorIn] >= 0;
-  double loss_scale = 1.0;
-  if (p.options.IsDynamic()) loss_scale = LoadScalar(p.scalar_types[kLossScale], p.scalars[kLossScale].in);
-  const V factor = static_cast<V>(p.options.GradientScale(loss_scale));
+  Now<double, int64_t> now{};
+  for (int i = 0; i < kNumOptionScalars; ++i) {
+    now.scalars[i] = LoadScalar(p.scalar_types[kOptionScalar + i], p.scalars[kOptionScalar + i].in);
+  }
+  const V factor = static_cast<V>(p.options.GradientScale(now));
   Sums sums{};
   ForEach<T>(p, chunk, [&](const auto& at) {
     auto gradient = at.Load(kGradient);
@@ -26,10 +28,10 @@ __device__ __forceinline__ void SumGradients(const StepParameters& p) {
       const auto accumulator = at.Load(kAccumulatorIn);
 #pragma unroll
       for (int k = 0; k < kSize; ++k) {
-        gradient.Set(k, Stored<T>::Store(Accumulated(Stored<T>::Load(accumulator.Get(k)),
-                                                     Stored<T>::Load(gradient.Get(k)), factor)));
+        gradient.Set(k, Stored<T>::Store(UserOptions::Collect(Stored<T>::Load(accumulator.Get(k)),
+                                                              Stored<T>::Load(gradient.Get(k)) * factor)));
       }
-      if (!p.options.IsDynamic()) at.Store(kAccumulatorOut, gradient);
+      if (!p.options.SkipsNonFinite()) at.Store(kAccumulatorOut, gradient);
     }
 #pragma unroll
     for (int k = 0; k < kSize; ++k) {

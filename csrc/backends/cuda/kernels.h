@@ -17,7 +17,7 @@ struct Unit {
   const char* name;
   // A fat binary of PTX and machine code, compressed. The driver chooses what runs on a device, and compiles PTX.
   const unsigned char *image, *image_end;
-  // In the order of their kernels, which are called NAME_INDEX_DTYPE_plain and NAME_INDEX_DTYPE_around. Their
+  // In the order of their kernels, which are called NAME_INDEX_DTYPE_plain and NAME_INDEX_DTYPE_options. Their
   // `kernels`, which are for the CPU, are null.
   const Rule* rules;
   int num_rules;

@@ -6,6 +6,7 @@
 
 #include "options/user_options.h"
 #include "step/step.h"
+#include "step/step_layout.h"
 
 namespace fusemin::cuda {
 
@@ -36,11 +37,13 @@ enum Role {
   kNumRoles,
 };
 
-// How a scalar is stored: not at all, in the parameters themselves, or in device memory.
+// How a scalar is stored: not at all, in the parameters themselves, or in device memory. Floating types are in the
+// order of DType.
 enum class ScalarType : uint8_t { kAbsent, kNumber, kFloat32, kFloat64, kFloat16, kBFloat16, kInt32, kInt64 };
 
-// Scalar variables of a step: the rule's own, and those of all rules.
-enum ScalarVariable { kRuleScalar, kIterations = kRuleScalar + kMaxScalars, kLossScale, kLossCounter, kNumScalars };
+constexpr ScalarType ScalarTypeOf(DType dtype) {
+  return static_cast<ScalarType>(static_cast<int>(ScalarType::kFloat32) + static_cast<int>(dtype));
+}
 
 // Device addresses of a scalar variable; `out` is 0 where it is not to be written.
 struct ScalarMemory {
@@ -55,16 +58,16 @@ struct SmallCopy {
 constexpr int kMaxSmallCopies = 2;
 constexpr uint32_t kMaxSmallCopyBytes = 4096;
 
-// Two sums of a tensor: of the squares of its gradient and how many elements of it are not finite, or of the squares of
-// the parameter and of the direction.
+// Two sums of a tensor: of the squares of its gradient and how many elements of it are not finite, those of the rule,
+// see RuleSums, or of what a rule would do, and nothing.
 struct Sums {
   double first, second;
 };
 
-// A rule with a trust ratio goes over everything twice.
-enum class Phase : uint8_t { kUpdate, kSlots, kMove };
+// A rule with a trust ratio goes over everything twice; kTry only sums up what kUpdate or kMove would do.
+enum class Phase : uint8_t { kUpdate, kSlots, kMove, kTry };
 
-constexpr int kHeaderBytes = 376;
+constexpr int kHeaderBytes = 392;
 constexpr int kTableWords = (kParameterBytes - kHeaderBytes) / 8;
 
 // A tensor takes its pointers, a word for its size and flags, and half a word for the number of its first block.
@@ -90,9 +93,9 @@ struct StepParameters {
   uint64_t hyperparameters[kMaxHyperparameters];
   ScalarMemory scalars[kNumScalars];
   SmallCopy copies[kMaxSmallCopies];
-  // Scratch memory: Sums of every chunk of the step, Sums of the gradient and of the trust ratio of every tensor of the
-  // step, and the tickets.
-  uint64_t chunk_sums, gradient_sums, trust_sums, tickets;
+  // Scratch memory: Sums of every chunk of the step, Sums of the gradient of every tensor of the step, after which come
+  // those of the rule and of the move, and the tickets.
+  uint64_t chunk_sums, gradient_sums, tickets;
   // The number in the step of this launch's first chunk and first tensor.
   uint64_t first_chunk;
   uint32_t first_tensor;
@@ -109,14 +112,16 @@ struct StepParameters {
   uint8_t num_copies;
   Phase phase;
   DType dtype;
-  // Whether the accumulators have taken in the gradient already.
-  bool accumulated;
+  // Whether the accumulators have taken in the gradient already, and whether no later launch needs the gradient.
+  bool accumulated, is_last_of_gradient;
   // Whether the last block of this launch writes the scalar variables and makes the copies.
   bool finishes;
 
   // num_tensors * num_pointers pointers; then num_tensors sizes and flags; then num_tensors first blocks, of 32 bits.
   uint64_t table[kTableWords];
 
+  FUSEMIN_HOST_DEVICE uint64_t rule_sums() const { return gradient_sums + num_step_tensors * sizeof(Sums); }
+  FUSEMIN_HOST_DEVICE uint64_t move_sums() const { return rule_sums() + num_step_tensors * sizeof(Sums); }
   FUSEMIN_HOST_DEVICE uint64_t pointer(uint32_t tensor, int position) const {
     return table[tensor * num_pointers + position];
   }

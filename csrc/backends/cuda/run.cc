@@ -3,12 +3,11 @@
 #include <algorithm>
 #include <cstring>
 
+#include "step/dtype_names.h"
 #include "step/step_cost.h"
 
 namespace fusemin::cuda {
 namespace {
-
-constexpr const char* kDTypeNames[kNumDTypes] = {"float32", "float64", "float16", "bfloat16"};
 
 uint64_t Address(const void* memory) { return reinterpret_cast<uint64_t>(memory); }
 
@@ -192,17 +191,27 @@ Plan::Plan(const Step& step, const Segment* segments, int num_segments, const st
   }
   num_tensors_ = tensors.size();
 
-  const std::string dtype = kDTypeNames[static_cast<int>(step.dtype)];
-  const std::string variant = dtype + (plain ? "_plain" : "_around");
+  const std::string dtype = NameOf(step.dtype);
+  const std::string variant = dtype + (plain ? "_plain" : "_options");
+  const bool tries = options.Any<HasOnMove>();
   if (!tensors.empty()) {
     if (sums) AddLaunches(groups, num_blocks, nullptr, "sum_gradients_" + dtype, Phase::kUpdate);
-    if (twice) AddLaunches(groups, num_blocks, &rule, variant, Phase::kSlots);
+    // That pass adds to the accumulators, unless it decides whether the step is skipped.
+    for (StepParameters& p : groups) p.accumulated = sums && !options.SkipsNonFinite();
+    if (twice) {
+      for (StepParameters& p : groups) p.is_last_of_gradient = !tries;
+      AddLaunches(groups, num_blocks, &rule, variant, Phase::kSlots);
+    }
+    for (StepParameters& p : groups) p.accumulated |= twice;
+    if (tries) {
+      for (StepParameters& p : groups) p.is_last_of_gradient = false;
+      AddLaunches(groups, num_blocks, &rule, variant, Phase::kTry);
+      for (StepParameters& p : groups) p.accumulated = true;
+    }
   }
-  const size_t passes = launches_.size() / groups.size();
+  const bool has_sums = !launches_.empty();
+  for (StepParameters& p : groups) p.is_last_of_gradient = true;
   AddLaunches(groups, num_blocks, &rule, variant, twice ? Phase::kMove : Phase::kUpdate);
-  // The first pass adds to the accumulators, unless it decides whether the step is skipped.
-  const bool accumulated = sums && !options.IsDynamic();
-  for (size_t i = groups.size(); i < launches_.size(); ++i) launches_[i].parameters.accumulated = accumulated;
 
   StepParameters& last = launches_.back().parameters;
   std::vector<RowCopies> others;
@@ -222,7 +231,7 @@ Plan::Plan(const Step& step, const Segment* segments, int num_segments, const st
 
   const uint64_t element = kDTypeSize[static_cast<int>(step.dtype)];
   for (int i : tensors) num_bytes_ += ElementsMoved(rule, options, segments[i]) * element;
-  if (passes > 0) scratch_bytes_ = (num_chunks_ + 2 * num_tensors_) * sizeof(Sums);
+  if (has_sums || rule.num_step_sums > 0) scratch_bytes_ = (num_chunks_ + 3 * num_tensors_) * sizeof(Sums);
 }
 
 void Plan::AddLaunches(const std::vector<StepParameters>& groups, const std::vector<unsigned>& num_blocks,
@@ -245,7 +254,6 @@ std::string Plan::Enqueue(Stream stream, uint64_t scratch, uint64_t tickets) {
     if (scratch_bytes_ > 0) {
       p.chunk_sums = scratch;
       p.gradient_sums = scratch + num_chunks_ * sizeof(Sums);
-      p.trust_sums = p.gradient_sums + num_tensors_ * sizeof(Sums);
     }
     p.tickets = tickets;
     error = LaunchKernel(*driver, context, stream, launch.rule, launch.variant, launch.num_blocks, &p);

@@ -1,4 +1,4 @@
-// A step of a rule over many tensors, with what surrounds it: run.cc of the CPU kernels, in one pass where the norms
+// A step of a rule over many tensors, with its options: run.cc of the CPU kernels, in one pass where the norms
 // allow. The results are theirs, bit for bit but for powers and the order of sums.
 //
 // Nothing here comes from the host at a step but addresses and numbers that never change: learning rate, iterations and
@@ -33,59 +33,64 @@ struct RuleCount<RuleList<R...>> {
   static constexpr int kValue = sizeof...(R);
 };
 
-// What surrounds the rule at this step.
+// The options at this step.
 template <class V>
-struct Around {
+struct Options {
   // Whether parameters move at this step, and whether it is skipped for a gradient that is not finite.
   bool moves, skipped;
-  bool overwrites, clips;
-  // What the gradient is multiplied with as it is added to the accumulator, and afterwards.
-  V accumulate, scale;
-  V bound;
-  V weight_decay, learning_rate;
-  V keep, take;
+  bool replaces;
+  // What the gradient is multiplied with as it is collected, and afterwards; what OnMove is given.
+  V collected_scale, scale, move_factor;
+  UserOptions::Prepared<V> prepared;
 };
 
 template <class R, class V>
 struct Prepared {
   typename R::template Prepared<V> rule;
-  Around<V> around;
+  Options<V> options;
   V ratio;
+  // The number of the update, from 1.
+  double number;
   double hyperparameters[kMaxHyperparameters];
   double scalars[kNumScalars], next_scalars[kMaxScalars];
 };
 
 template <class V>
-__device__ __forceinline__ void PrepareAround(const StepParameters& p, const StepOptions& options, const Chunk& chunk,
-                                              const Sums& of_step, double learning_rate, Around<V>* around) {
-  constexpr double kOff = StepOptions::kOff;
-  const bool accumulates = options.accumulated_steps > 0;
-  double scale = accumulates ? 1.0 / options.accumulated_steps : options.gradient_scale;
-  around->moves = options.applies;
-  around->skipped = options.skip_if_not_finite && of_step.second > 0.0;
-  if (options.applies && options.clip_norm != kOff && p.num_tensors > 0) {
-    const double squares = Global<const Sums>(p.gradient_sums)[p.first_tensor + chunk.tensor].first;
-    scale *= NormClipFactor(sqrt(squares) * scale, options.clip_norm);
-  } else if (options.applies && options.global_clip_norm != kOff) {
-    scale *= GlobalNormClipFactor(sqrt(of_step.first) * scale, options.global_clip_norm);
+__device__ __forceinline__ void PrepareOptions(const StepParameters& p, const Now<double, int64_t>& now,
+                                               const Chunk& chunk, const Sums& of_step, Options<V>* options) {
+  const UserOptions& user = p.options;
+  const double incoming = user.GradientScale(now);
+  double scale = user.Any<HasCollect>() ? user.CollectedScale() : incoming;
+  options->moves = user.Applies(now);
+  options->skipped = user.SkipsNonFinite() && of_step.second > 0.0;
+  const Norm norm = user.WhichNorm();
+  if (options->moves && norm != Norm::kNone && (norm == Norm::kOfStep || p.num_tensors > 0)) {
+    const double squares = norm == Norm::kOfStep
+                               ? of_step.first
+                               : Global<const Sums>(p.gradient_sums)[p.first_tensor + chunk.tensor].first;
+    scale *= user.NormFactor(sqrt(squares) * scale);
   }
-  around->overwrites = options.ema_overwrite;
-  around->accumulate = static_cast<V>(options.gradient_scale);
-  around->scale = static_cast<V>(scale);
-  around->clips = options.clip_value != kOff;
-  around->bound = static_cast<V>(options.clip_value);
-  around->weight_decay = static_cast<V>(options.weight_decay);
-  around->learning_rate = static_cast<V>(learning_rate);
-  around->keep = static_cast<V>(options.ema_momentum);
-  around->take = static_cast<V>(options.ema_complement);
+  options->collected_scale = static_cast<V>(incoming);
+  options->scale = static_cast<V>(scale);
+  options->move_factor = V{};
+  if (user.Any<HasOnMove>() && (p.phase == Phase::kUpdate || p.phase == Phase::kMove) && p.num_tensors > 0) {
+    const double sum = Global<const Sums>(p.move_sums())[p.first_tensor + chunk.tensor].first;
+    const double size = static_cast<double>(p.size_and_flags(chunk.tensor) & kSizeMask);
+    options->move_factor = static_cast<V>(UserOptions::MoveFactor(sum, size));
+  }
+  // All of it is written, since it may be read before it is known what of it counts.
+  UserOptions::Prepared<V> of_user{};
+  user.Prepare(now, Narrow<V>(), &of_user);
+  options->prepared = of_user;
+  options->replaces = UserOptions::Replaces(options->prepared, false);
 }
 
 // Every thread of the block must call it.
-template <class R, class V, bool kAround>
+template <class R, class V, bool kOptions>
 __device__ __forceinline__ void Prepare(const StepParameters& p, const Chunk& chunk, Prepared<R, V>* prepared) {
   Sums of_step{};
-  if constexpr (kAround) {
-    if (p.options.global_clipnorm != UserOptions::kOff || p.options.IsDynamic()) {
+  if constexpr (kOptions) {
+    if (p.options.WhichNorm() == Norm::kOfStep || p.options.SkipsNonFinite()) {
       of_step = SumOverStep(p, p.gradient_sums);
     }
   }
@@ -101,21 +106,22 @@ __device__ __forceinline__ void Prepare(const StepParameters& p, const Chunk& ch
   if (threadIdx.x == 0) {
     const int64_t taken = static_cast<int64_t>(prepared->scalars[kIterations]);
     int64_t updates = taken;
-    if constexpr (kAround) {
+    if constexpr (kOptions) {
       updates = p.options.Updates(taken);
-      const StepOptions options = p.options.At(taken, prepared->scalars[kLossScale], p.dtype);
-      PrepareAround(p, options, chunk, of_step, prepared->hyperparameters[0], &prepared->around);
+      Now<double, int64_t> now{taken, updates, prepared->hyperparameters[0], {}};
+      for (int i = 0; i < kNumOptionScalars; ++i) now.scalars[i] = prepared->scalars[kOptionScalar + i];
+      PrepareOptions(p, now, chunk, of_step, &prepared->options);
     }
     for (int i = 0; i < kMaxScalars; ++i) prepared->next_scalars[i] = prepared->scalars[kRuleScalar + i];
-    prepared->rule =
-        R::Prepare(prepared->hyperparameters, static_cast<double>(updates + 1), prepared->next_scalars, Narrow<V>());
+    prepared->number = static_cast<double>(updates + 1);
+    prepared->rule = R::Prepare(prepared->hyperparameters, prepared->number, prepared->next_scalars, Narrow<V>());
   }
   __syncthreads();
   if constexpr (HasTrustRatio<R>::kValue) {
     if (threadIdx.x == 0) {
       V ratio{};
-      if (p.phase == Phase::kMove && p.num_tensors > 0) {
-        const Sums sums = Global<const Sums>(p.trust_sums)[p.first_tensor + chunk.tensor];
+      if (p.phase != Phase::kSlots && p.num_tensors > 0) {
+        const Sums sums = Global<const Sums>(p.rule_sums())[p.first_tensor + chunk.tensor];
         ratio = R::Ratio(prepared->rule, static_cast<V>(sqrt(sums.first)), static_cast<V>(sqrt(sums.second)));
       }
       prepared->ratio = ratio;
@@ -124,8 +130,8 @@ __device__ __forceinline__ void Prepare(const StepParameters& p, const Chunk& ch
   }
 }
 
-// A rule and what surrounds it, on `Elements<T, kSize>`.
-template <class R, class T, int kSize, bool kAround>
+// A rule and the options, on `Elements<T, kSize>`.
+template <class R, class T, int kSize, bool kOptions>
 struct Worker {
   using V = typename Number<T>::Value;
   using At = Elements<T, kSize>;
@@ -135,52 +141,49 @@ struct Worker {
   const StepParameters& p;
   const Chunk& chunk;
   const typename R::template Prepared<V>& c;
-  const Around<V>& around;
+  const Options<V>& options;
   const V ratio;
 
-  __device__ __forceinline__ bool Decays() const {
-    return kAround && p.options.weight_decay != UserOptions::kOff && chunk.decays;
-  }
+  __device__ __forceinline__ bool ActsBeforeRule() const { return kOptions && p.options.AnyBeforeRule(chunk.decays); }
 
   // The gradient as the rule sees it, from the elements' own and, if there is one, the accumulator, which it updates.
   __device__ __forceinline__ Values Gradient(const At& at) const {
     Values gradient{};
-    if (!kAround || !p.accumulated || p.position[kGradientRow] >= 0 || p.position[kAccumulatorIn] < 0) {
+    if (!kOptions || !p.accumulated || p.position[kGradientRow] >= 0 || p.position[kAccumulatorIn] < 0) {
       gradient = at.Load(kGradient);
     }
-    if constexpr (kAround) {
-      at.StoreRow(kGradientRow, gradient);
+    if constexpr (kOptions) {
+      if (p.is_last_of_gradient) at.StoreRow(kGradientRow, gradient);
       if (p.position[kAccumulatorIn] >= 0) {
         if (p.accumulated) {
           gradient = at.Load(kAccumulatorOut);
         } else {
           const Values accumulator = at.Load(kAccumulatorIn);
-          gradient = around.skipped ? accumulator : AddedUp(gradient, accumulator);
+          gradient = options.skipped ? accumulator : Collected(gradient, accumulator);
         }
-        at.Store(kAccumulatorOut, around.moves && !around.skipped ? Values{} : gradient);
+        at.Store(kAccumulatorOut, options.moves && !options.skipped && p.is_last_of_gradient ? Values{} : gradient);
       }
 #pragma unroll
       for (int k = 0; k < kSize; ++k) {
-        V value = Scaled(Stored<T>::Load(gradient.Get(k)), around.scale);
-        if (around.clips) value = Clipped(value, around.bound);
-        gradient.Set(k, Stored<T>::Store(value));
+        const V value = Stored<T>::Load(gradient.Get(k)) * options.scale;
+        gradient.Set(k, Stored<T>::Store(UserOptions::OnGradient(options.prepared, value)));
       }
     }
     return gradient;
   }
 
-  __device__ __forceinline__ Values AddedUp(const Values& gradient, const Values& accumulator) const {
+  __device__ __forceinline__ Values Collected(const Values& gradient, const Values& accumulator) const {
     Values sum;
 #pragma unroll
     for (int k = 0; k < kSize; ++k) {
-      sum.Set(k, Stored<T>::Store(Accumulated(Stored<T>::Load(accumulator.Get(k)), Stored<T>::Load(gradient.Get(k)),
-                                              around.accumulate)));
+      sum.Set(k, Stored<T>::Store(UserOptions::Collect(Stored<T>::Load(accumulator.Get(k)),
+                                                       Stored<T>::Load(gradient.Get(k)) * options.collected_scale)));
     }
     return sum;
   }
 
-  __device__ __forceinline__ T AfterDecay(T param) const {
-    return Stored<T>::Store(Decayed(Stored<T>::Load(param), around.weight_decay, around.learning_rate));
+  __device__ __forceinline__ T BeforeRule(T param) const {
+    return Stored<T>::Store(UserOptions::BeforeRule(options.prepared, chunk.decays, Stored<T>::Load(param)));
   }
 
   __device__ __forceinline__ void LoadSlots(const At& at, int first_role, Values* slots) const {
@@ -198,16 +201,16 @@ struct Worker {
 
   // The average, and the row, after the parameter has its new value. `changed` is whether that is yet to be stored.
   __device__ __forceinline__ void Finish(const At& at, Values param, bool changed) const {
-    if constexpr (kAround) {
+    if constexpr (kOptions) {
       if (p.position[kAverageIn] >= 0) {
         Values average = at.Load(kAverageIn);
-        if (!around.skipped) {
+        if (!options.skipped) {
 #pragma unroll
           for (int k = 0; k < kSize; ++k) {
-            average.Set(k, Stored<T>::Store(Averaged(Stored<T>::Load(average.Get(k)), Stored<T>::Load(param.Get(k)),
-                                                     around.keep, around.take)));
+            average.Set(k, Stored<T>::Store(UserOptions::AfterRule(options.prepared, Stored<T>::Load(average.Get(k)),
+                                                                   Stored<T>::Load(param.Get(k)))));
           }
-          if (around.overwrites) {
+          if (options.replaces) {
             param = average;
             changed = true;
           }
@@ -219,29 +222,48 @@ struct Worker {
     if (changed || !at.InPlace(kParamIn, kParamOut)) at.Store(kParamOut, param);
   }
 
-  // The parameter and the slots by the rule.
-  __device__ __forceinline__ void Update(const At& at) const {
+  __device__ __forceinline__ bool ActsOnMove() const { return kOptions && p.options.Any<HasOnMove>(); }
+  __device__ __forceinline__ bool Tries() const { return kOptions && p.phase == Phase::kTry; }
+
+  // Where a parameter goes that the rule would move from `old` to `moved`. A trial adds to the sum instead.
+  __device__ __forceinline__ V OnMove(T gradient, V old, V moved, Sums* sums) const {
+    if (!ActsOnMove()) return moved;
+    const V g = Stored<T>::Load(gradient), move = old - Stored<T>::Load(Stored<T>::Store(moved));
+    if (!Tries()) return old - UserOptions::OnMove(g, move, options.move_factor);
+    sums->first += static_cast<double>(UserOptions::MoveTerm(g, move));
+    return moved;
+  }
+
+  // The parameter and the slots by the rule, which adds to the sums if it has some.
+  __device__ __forceinline__ void Update(const At& at, Sums* sums) const {
     const Values gradient = Gradient(at);
     Values param = at.Load(kParamIn);
-    if (kAround && (!around.moves || around.skipped)) {
+    if (kOptions && (!options.moves || options.skipped)) {
+      if (Tries()) return;
       CopySlots(at);
       return Finish(at, param, false);
     }
     Values slots[kSlots + 1];
     LoadSlots(at, kSlotIn, slots);
-    const bool decays = Decays();
+    const bool acts_before = ActsBeforeRule();
 #pragma unroll
     for (int k = 0; k < kSize; ++k) {
-      if (decays) param.Set(k, AfterDecay(param.Get(k)));
+      if (acts_before) param.Set(k, BeforeRule(param.Get(k)));
       V value = Stored<T>::Load(param.Get(k));
       V slot_values[kSlots + 1];
 #pragma unroll
       for (int s = 0; s < kSlots; ++s) slot_values[s] = Stored<T>::Load(slots[s].Get(k));
-      R::Update(c, Stored<T>::Load(gradient.Get(k)), value, slot_values);
-      param.Set(k, Stored<T>::Store(value));
+      const V old = value;
+      V addends[kMaxStepSums]{};
+      UpdateElement<R>(c, Stored<T>::Load(gradient.Get(k)), value, slot_values, addends);
+      if constexpr (HasStepSums<R>::kValue) {
+        if (!Tries()) Add(*sums, Sums{addends[0], addends[1]});
+      }
+      param.Set(k, Stored<T>::Store(OnMove(gradient.Get(k), old, value, sums)));
 #pragma unroll
       for (int s = 0; s < kSlots; ++s) slots[s].Set(k, Stored<T>::Store(slot_values[s]));
     }
+    if (Tries()) return;
 #pragma unroll
     for (int s = 0; s < kSlots; ++s) at.Store(kSlotOut + s, slots[s]);
     Finish(at, param, true);
@@ -251,14 +273,14 @@ struct Worker {
   // second pass.
   __device__ __forceinline__ void UpdateSlots(const At& at, Sums* sums) const {
     const Values gradient = Gradient(at);
-    if (kAround && (!around.moves || around.skipped)) return CopySlots(at);
+    if (kOptions && (!options.moves || options.skipped)) return CopySlots(at);
     Values param = at.Load(kParamIn);
     Values slots[kSlots + 1];
     LoadSlots(at, kSlotIn, slots);
-    const bool decays = Decays();
+    const bool acts_before = ActsBeforeRule();
 #pragma unroll
     for (int k = 0; k < kSize; ++k) {
-      if (decays) param.Set(k, AfterDecay(param.Get(k)));
+      if (acts_before) param.Set(k, BeforeRule(param.Get(k)));
       const V value = Stored<T>::Load(param.Get(k));
       V slot_values[kSlots + 1];
 #pragma unroll
@@ -275,13 +297,18 @@ struct Worker {
     }
 #pragma unroll
     for (int s = 0; s < kSlots; ++s) at.Store(kSlotOut + s, slots[s]);
-    if (decays) at.Store(kParamOut, param);
+    if (acts_before) at.Store(kParamOut, param);
   }
 
   // The second pass of a rule with a trust ratio.
-  __device__ __forceinline__ void Move(const At& at) const {
-    if (kAround && (!around.moves || around.skipped)) return Finish(at, at.Load(kParamIn), false);
-    Values param = at.Load(Decays() ? kParamOut : kParamIn);
+  __device__ __forceinline__ void Move(const At& at, Sums* sums) const {
+    Values gradient{};
+    if (ActsOnMove()) gradient = Gradient(at);
+    if (kOptions && (!options.moves || options.skipped)) {
+      if (Tries()) return;
+      return Finish(at, at.Load(kParamIn), false);
+    }
+    Values param = at.Load(ActsBeforeRule() ? kParamOut : kParamIn);
     Values slots[kSlots + 1];
     LoadSlots(at, kSlotOut, slots);
 #pragma unroll
@@ -289,54 +316,75 @@ struct Worker {
       V slot_values[kSlots + 1];
 #pragma unroll
       for (int s = 0; s < kSlots; ++s) slot_values[s] = Stored<T>::Load(slots[s].Get(k));
-      param.Set(k, Stored<T>::Store(Stored<T>::Load(param.Get(k)) - ratio * R::Direction(c, slot_values)));
+      const V old = Stored<T>::Load(param.Get(k));
+      param.Set(k, Stored<T>::Store(OnMove(gradient.Get(k), old, old - ratio * R::Direction(c, slot_values), sums)));
     }
+    if (Tries()) return;
     Finish(at, param, true);
   }
 };
 
 // The next value of scalar variable `k`.
-template <bool kAround, class Shared>
+template <bool kOptions, class Shared>
 __device__ __forceinline__ double NextScalar(const StepParameters& p, const Shared& prepared, int k) {
   bool moves = true, skipped = false;
-  if constexpr (kAround) {
-    moves = prepared.around.moves;
-    skipped = prepared.around.skipped;
+  if constexpr (kOptions) {
+    moves = prepared.options.moves;
+    skipped = prepared.options.skipped;
   }
   const double old = prepared.scalars[k];
   if (k < kRuleScalar + kMaxScalars) return moves && !skipped ? prepared.next_scalars[k - kRuleScalar] : old;
   if (k == kIterations) return skipped ? old : old + 1.0;
-  const double counter = prepared.scalars[kLossCounter];
-  return k == kLossScale ? p.options.NextScale(old, counter, !skipped) : p.options.NextCounter(counter, !skipped);
+  double of_options[kNumOptionScalars];
+  for (int i = 0; i < kNumOptionScalars; ++i) of_options[i] = prepared.scalars[kOptionScalar + i];
+  p.options.NextScalars(of_options, !skipped);
+  double next = 0.0;
+#pragma unroll
+  for (int i = 0; i < kNumOptionScalars; ++i) {
+    if (k == kOptionScalar + i) next = of_options[i];
+  }
+  return next;
 }
 
-template <class R, class T, bool kAround>
+template <class R, class T, bool kOptions>
 __device__ __forceinline__ void Step(const StepParameters& p) {
   using V = typename Number<T>::Value;
   __shared__ Prepared<R, V> prepared;
   const Chunk chunk = FindChunk(p);
-  Prepare<R, V, kAround>(p, chunk, &prepared);
+  Prepare<R, V, kOptions>(p, chunk, &prepared);
   // They stay in shared memory: in registers they would be in the way of elements.
   const auto& c = prepared.rule;
-  const auto& around = prepared.around;
+  const auto& options = prepared.options;
   V ratio{};
   if constexpr (HasTrustRatio<R>::kValue) ratio = prepared.ratio;
   const auto worker = [&](const auto& at) {
     constexpr int kSize = sizeof at.Load(0) / sizeof(T);
-    return Worker<R, T, kSize, kAround>{p, chunk, c, around, ratio};
+    return Worker<R, T, kSize, kOptions>{p, chunk, c, options, ratio};
   };
+  Sums sums{};
   if constexpr (HasTrustRatio<R>::kValue) {
     if (p.phase == Phase::kSlots) {
-      Sums sums{};
       ForEach<T>(p, chunk, [&](const auto& at) { worker(at).UpdateSlots(at, &sums); });
-      if (p.num_tensors > 0) SumOverTensor(p, chunk, sums, p.trust_sums);
+      if (p.num_tensors > 0) SumOverTensor(p, chunk, sums, p.rule_sums());
       return;
     }
-    ForEach<T>(p, chunk, [&](const auto& at) { worker(at).Move(at); });
+    ForEach<T>(p, chunk, [&](const auto& at) { worker(at).Move(at, &sums); });
   } else {
-    ForEach<T>(p, chunk, [&](const auto& at) { worker(at).Update(at); });
+    ForEach<T>(p, chunk, [&](const auto& at) { worker(at).Update(at, &sums); });
+  }
+  if (kOptions && p.phase == Phase::kTry) return SumOverTensor(p, chunk, sums, p.move_sums());
+  if constexpr (HasStepSums<R>::kValue) {
+    if (p.num_tensors > 0) SumOverTensor(p, chunk, sums, p.rule_sums());
   }
   if (!p.finishes || !IsLastBlock(Global<uint32_t>(p.tickets), gridDim.x)) return;
+  if constexpr (HasStepSums<R>::kValue) {
+    const Sums of_step = SumOverStep(p, p.rule_sums());
+    if (threadIdx.x == 0) {
+      const double sums[kMaxStepSums] = {of_step.first, of_step.second};
+      R::Finish(prepared.hyperparameters, prepared.number, sums, prepared.next_scalars);
+    }
+    __syncthreads();
+  }
   for (int k = 0; k < p.num_copies; ++k) {
     const SmallCopy& copy = p.copies[k];
     for (uint32_t i = threadIdx.x; i < copy.bytes; i += kThreads) {
@@ -345,21 +393,21 @@ __device__ __forceinline__ void Step(const StepParameters& p) {
   }
   const int k = threadIdx.x;
   if (k < kNumScalars && p.scalars[k].out != 0) {
-    StoreScalar(p.scalar_types[k], p.scalars[k].out, NextScalar<kAround>(p, prepared, k));
+    StoreScalar(p.scalar_types[k], p.scalars[k].out, NextScalar<kOptions>(p, prepared, k));
   }
 }
 
 }  // namespace fusemin::cuda
 
 // `threads` and `blocks` limit the registers of a thread: to 65536 / (threads * blocks).
-#define FUSEMIN_STEP_KERNEL(name, threads, blocks, header, index, T, around)                              \
-  extern "C" __global__ void __launch_bounds__(threads, blocks)                                           \
-      name(const __grid_constant__ fusemin::cuda::StepParameters p) {                                     \
-    fusemin::cuda::Step<fusemin::cuda::RuleAt<fusemin::rules::header::Rules, index>::Type, T, around>(p); \
+#define FUSEMIN_STEP_KERNEL(name, threads, blocks, header, index, T, options)                              \
+  extern "C" __global__ void __launch_bounds__(threads, blocks)                                            \
+      name(const __grid_constant__ fusemin::cuda::StepParameters p) {                                      \
+    fusemin::cuda::Step<fusemin::cuda::RuleAt<fusemin::rules::header::Rules, index>::Type, T, options>(p); \
   }
 #define FUSEMIN_TYPE_KERNELS(header, index, dtype, T, threads, blocks)                              \
   FUSEMIN_STEP_KERNEL(header##_##index##_##dtype##_plain, threads, blocks, header, index, T, false) \
-  FUSEMIN_STEP_KERNEL(header##_##index##_##dtype##_around, threads, blocks, header, index, T, true)
+  FUSEMIN_STEP_KERNEL(header##_##index##_##dtype##_options, threads, blocks, header, index, T, true)
 
 // The kernels of rule `index` of a header, with at most 64 registers, or 96 in float64: 256 threads of it are launched,
 // as of the others, but 320 are what leaves no more.

@@ -62,9 +62,10 @@ __device__ __forceinline__ void SumOverTensor(const StepParameters& p, const Chu
 
 // The sum over all tensors of the step, for all threads. Every thread must call it.
 __device__ __forceinline__ Sums SumOverStep(const StepParameters& p, uint64_t of_tensors) {
-  const Sums* sums = Global<const Sums>(of_tensors);
+  // Volatile: another block may have written it during this launch.
+  volatile Sums* const sums = Global<Sums>(of_tensors);
   Sums mine{};
-  for (uint32_t i = threadIdx.x; i < p.num_step_tensors; i += kThreads) Add(mine, sums[i]);
+  for (uint32_t i = threadIdx.x; i < p.num_step_tensors; i += kThreads) Add(mine, Sums{sums[i].first, sums[i].second});
   return BlockSum(mine);
 }
 

@@ -22,7 +22,7 @@ using ::tensorflow::TensorShape;
 using ::tensorflow::XlaOpKernelContext;
 
 // Below this many bytes that the update moves for a variable, on average, HLO is faster than a call of the kernels.
-constexpr int64_t kMinBytesOfKernelCall = 384 * 1024;
+constexpr int64_t kMinBytesOfKernelCall = int64_t{384} * 1024;
 
 // Below this many bytes a copy of the parameters is nothing beside the chain of operations that the order makes longer.
 constexpr int64_t kMinBytesToOrder = 4096;
@@ -137,17 +137,10 @@ class FusedStepOp : public tensorflow::XlaOpKernel {
         TF_RETURN_IF_ERROR(ReadTensor(ctx, a_.layout.accumulator(i), &shape, &segment.accumulator, &unused));
       }
     }
-    for (int k = 0; k < a_.rule->num_scalars; ++k) {
-      TF_RETURN_IF_ERROR(ReadScalar(ctx, a_.scalars_at + k, xla::F64, &values->scalars[k]));
-    }
     // Without a count every step is the first.
     values->iterations = {xla::ConstantR0<int64_t>(ctx->builder(), 0), xla::S64};
-    if (a_.has_iterations) TF_RETURN_IF_ERROR(ReadScalar(ctx, a_.iterations_at, xla::S64, &values->iterations));
-    if (a_.has_loss_scale) {
-      TF_RETURN_IF_ERROR(ReadScalar(ctx, a_.loss_scale_at, xla::F64, &values->loss_scale));
-      TF_RETURN_IF_ERROR(ReadScalar(ctx, a_.loss_scale_at + 1, xla::F64, &values->loss_counter));
-    }
-    return absl::OkStatus();
+    return a_.ForEachScalar(
+        [&](int at, int k) { return ReadScalar(ctx, at, k == kIterations ? xla::S64 : xla::F64, &values->scalar(k)); });
   }
 
   // Back to the dtype and shape of the variable.
@@ -163,9 +156,9 @@ class FusedStepOp : public tensorflow::XlaOpKernel {
     return ctx->AssignVariable(i, type, op);
   }
 
-  absl::Status AssignAll(XlaOpKernelContext* ctx, const StepValues& values) const {
+  absl::Status AssignAll(XlaOpKernelContext* ctx, StepValues* values) const {
     for (int i = 0; i < a_.num_params; ++i) {
-      const SegmentValues& segment = values.segments[i];
+      const SegmentValues& segment = values->segments[i];
       TF_RETURN_IF_ERROR(Assign(ctx, i, segment.param));
       for (int k = 0; k < a_.rule->num_slots; ++k) {
         TF_RETURN_IF_ERROR(Assign(ctx, a_.layout.slot(k, i), segment.slots[k]));
@@ -173,17 +166,8 @@ class FusedStepOp : public tensorflow::XlaOpKernel {
       if (a_.has_averages) TF_RETURN_IF_ERROR(Assign(ctx, a_.layout.average(i), segment.average));
       if (a_.has_accumulators) TF_RETURN_IF_ERROR(Assign(ctx, a_.layout.accumulator(i), segment.accumulator));
     }
-    if (a_.advance) {
-      for (int k = 0; k < a_.rule->num_scalars; ++k) {
-        TF_RETURN_IF_ERROR(Assign(ctx, a_.scalars_at + k, values.scalars[k]));
-      }
-      if (a_.has_iterations) TF_RETURN_IF_ERROR(Assign(ctx, a_.iterations_at, values.iterations));
-      if (a_.has_loss_scale) {
-        TF_RETURN_IF_ERROR(Assign(ctx, a_.loss_scale_at, values.loss_scale));
-        TF_RETURN_IF_ERROR(Assign(ctx, a_.loss_scale_at + 1, values.loss_counter));
-      }
-    }
-    return absl::OkStatus();
+    if (!a_.advance) return absl::OkStatus();
+    return a_.ForEachScalar([&](int at, int k) { return Assign(ctx, at, values->scalar(k)); });
   }
 
   absl::Status WriteRows(XlaOpKernelContext* ctx, const StepValues& after) const {
@@ -225,6 +209,8 @@ class FusedStepOp : public tensorflow::XlaOpKernel {
       const std::optional<StepValues> after = makes_loops ? HloStep(a_, before, Loops::kAll) : std::nullopt;
       return after.has_value() ? *after : KernelCallStep(a_, before);
     }
+    // Only kAll may leave it out.
+    // NOLINTNEXTLINE(bugprone-unchecked-optional-access)
     return *HloStep(a_, before, makes_loops ? Loops::kWherePossible : Loops::kNone);
   }
 
@@ -256,8 +242,8 @@ class FusedStepOp : public tensorflow::XlaOpKernel {
     TF_ASSIGN_OR_RETURN(const int64_t bytes, StepBytes(ctx, before));
     // On a GPU XLA orders kernels by itself, and the chain would cost each variable one of its own.
     if (bytes >= kMinBytesToOrder && device_type_ == tensorflow::DEVICE_CPU_XLA_JIT) OrderAfter(ctx, &before);
-    TF_ASSIGN_OR_RETURN(const StepValues after, Compute(before, bytes));
-    TF_RETURN_IF_ERROR(AssignAll(ctx, after));
+    TF_ASSIGN_OR_RETURN(StepValues after, Compute(before, bytes));
+    TF_RETURN_IF_ERROR(AssignAll(ctx, &after));
     return WriteRows(ctx, after);
   }
 

@@ -15,8 +15,13 @@ class PreparedRule {
   virtual ~PreparedRule() = default;
 
   virtual bool has_trust_ratio() const = 0;
-  // Replaces the parameter and its slots by the new ones. Only without a trust ratio.
-  virtual void Update(Value gradient, Value* param, Value* slots) const = 0;
+  // How many sums of a step the rule has.
+  virtual int num_step_sums() const = 0;
+  // Replaces the parameter and its slots by the new ones, and leaves the addends of the step's sums. Only without a
+  // trust ratio.
+  virtual void Update(Value gradient, Value* param, Value* slots, Value* addends) const = 0;
+  // Replaces the scalars, as the preparation left them. Only with sums of a step.
+  virtual void Finish(const Value* hyperparameters, Value step, const Value* sums, Value* scalars) const = 0;
   // Only with a trust ratio; see csrc/rules/lamb.h.
   virtual void UpdateSlots(Value gradient, Value* slots) const = 0;
   virtual Value Direction(const Value* slots) const = 0;

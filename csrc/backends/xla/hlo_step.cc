@@ -12,14 +12,22 @@
 namespace fusemin::hlo {
 namespace {
 
-constexpr double kOff = kOptionOff;
+// Of float64.
+Value Sum(Value x) {
+  xla::XlaBuilder* const builder = x.op.builder();
+  return {
+      xla::ReduceAll(x.op, xla::ConstantR0<double>(builder, 0.0), xla::CreateScalarAddComputation(xla::F64, builder)),
+      xla::F64};
+}
 
 Value SumOfSquares(Value x) {
   const Value wide = Convert(x, xla::F64);
-  xla::XlaBuilder* const builder = x.op.builder();
-  return {xla::ReduceAll(xla::Mul(wide.op, wide.op), xla::ConstantR0<double>(builder, 0.0),
-                         xla::CreateScalarAddComputation(xla::F64, builder)),
-          xla::F64};
+  return Sum(wide * wide);
+}
+
+Value SumOfSquares(Value x) {
+  const Value wide = Convert(x, xla::F64);
+  return Sum({xla::Mul(wide.op, wide.op), xla::F64});
 }
 
 Value AllFinite(Value x) {
@@ -32,13 +40,11 @@ Value AllFinite(Value x) {
 // All that does not depend on the element. What a step does not need is left uninitialized.
 struct Scalars {
   std::unique_ptr<PreparedRule> rule;
-  // What the gradient is multiplied with as it is accumulated, and as it is used: for each parameter, or none.
-  Value accumulated_scale;
+  UserOptions::Prepared<Value> options;
+  // What the gradient is multiplied with as it is collected, and as it is used: for each parameter, or none.
+  Value collected_scale;
   std::vector<Value> scales;
-  Value clip_value, weight_decay, learning_rate;
-  // Of the moving average, and whether the parameter becomes it.
-  Value keep, take, overwrites;
-  // Whether this call uses the accumulated gradients, and whether it changes anything but the loss scale.
+  // Whether this call applies the rule, and whether it changes anything but the scalars of the options.
   Value applies, taken;
 };
 
@@ -58,100 +64,101 @@ class Step {
   std::optional<StepValues> operator()(Loops loops) {
     Value next_scalars[kMaxScalars];
     const Scalars scalars = Prepare(next_scalars);
+    for (int k = 0; k < scalars.rule->num_step_sums(); ++k) step_sums_[k] = Wide(0.0);
     for (int i = 0; i < a_.num_params; ++i) {
       const bool is_loop = loops != Loops::kNone && UpdateInLoop(scalars, i);
       if (!is_loop && loops == Loops::kAll) return std::nullopt;
       if (!is_loop) after_.segments[i] = Update(scalars, i, before_.segments[i]);
+    }
+    if (scalars.rule->num_step_sums() > 0) {
+      scalars.rule->Finish(before_.hyperparameters, Number(), step_sums_, next_scalars);
     }
     for (int k = 0; k < a_.rule->num_scalars; ++k) {
       const Value next = Select(scalars.applies, next_scalars[k], before_.scalars[k]);
       after_.scalars[k] = Select(scalars.taken, next, before_.scalars[k]);
     }
     after_.iterations = Select(scalars.taken, Next(before_.iterations), before_.iterations);
-    if (user_.IsDynamic()) {
-      after_.loss_scale = user_.NextScale(before_.loss_scale, before_.loss_counter, scalars.taken);
-      after_.loss_counter = user_.NextCounter(before_.loss_counter, scalars.taken);
-    }
+    user_.NextScalars(after_.option_scalars, scalars.taken);
     return std::move(after_);
   }
 
  private:
   Value Wide(double c) const { return Scalar(builder_, xla::F64, c); }
+  // Of the update, from 1: of the integer that replaces the count, so that the old one is not needed beside it.
+  Value Number() const { return Convert(Next(user_.Updates(before_.iterations)), xla::F64); }
   static Value Next(Value count) { return count + Constant(count, 1.0); }
   Value Load(Value x) const { return Convert(x, arithmetic_); }
   Value Store(Value x) const { return Convert(x, stored_); }
 
   Scalars Prepare(Value* next_scalars) const {
     Scalars s;
-    s.applies = s.taken = True(builder_);
-    const Value updates = user_.Updates(before_.iterations);
-    const Value incoming = user_.GradientScale(user_.IsDynamic() ? before_.loss_scale : Wide(1.0));
-    Value scale = incoming;
-    if (user_.Accumulates()) {
-      s.applies = IsLastOf(before_.iterations, user_.gradient_accumulation_steps);
-      s.accumulated_scale = Load(incoming);
-      scale = Wide(1.0 / user_.gradient_accumulation_steps);
+    Now<Value, Value> now{before_.iterations, user_.Updates(before_.iterations), before_.hyperparameters[0], {}};
+    std::copy(std::begin(before_.option_scalars), std::end(before_.option_scalars), now.scalars);
+    const auto narrow = [this](Value x) { return Load(x); };
+    user_.Prepare(now, narrow, &s.options);
+    s.applies = user_.Applies(now);
+    s.taken = Known(now.iterations, true);
+    if (user_.SkipsNonFinite()) {
+      for (const SegmentValues& segment : before_.segments) s.taken = And(s.taken, AllFinite(segment.gradient));
+    }
+    Value scale = user_.GradientScale(now);
+    if (a_.has_accumulators) {
+      s.collected_scale = Load(scale);
+      scale = Wide(user_.CollectedScale());
     }
     SetScales(scale, &s);
-    if (user_.clipvalue != kOff) s.clip_value = Load(Wide(user_.clipvalue));
-    s.learning_rate = Load(before_.hyperparameters[0]);
-    if (!a_.decays.empty()) s.weight_decay = Load(Wide(user_.weight_decay));
-    if (user_.Averages()) {
-      const Value keeps = user_.Keeps(updates, Wide(0.0));
-      s.take = Load(user_.Takes(keeps, [this](Value x) { return Convert(Load(x), xla::F64); }));
-      s.keep = Load(keeps);
-      if (user_.Overwrites()) s.overwrites = IsLastOf(updates, user_.ema_overwrite_frequency);
-    }
     std::copy(std::begin(before_.scalars), std::end(before_.scalars), next_scalars);
-    // Of the integer that replaces the count, so that the old one is not needed beside it.
-    s.rule =
-        FindRule(a_.rule->name)(before_.hyperparameters, Convert(Next(updates), xla::F64), next_scalars, arithmetic_);
+    s.rule = FindRule(a_.rule->name)(before_.hyperparameters, Number(), next_scalars, arithmetic_);
     return s;
   }
 
   // `scale` is what all gradients are multiplied with.
   void SetScales(Value scale, Scalars* s) const {
-    const auto scaled_norm = [&](Value squares) { return Sqrt(squares) * scale; };
+    const auto factor = [&](Value squares) { return Load(scale * user_.NormFactor(Sqrt(squares) * scale)); };
     if (scale.known != 1.0) s->scales.assign(a_.num_params, Load(scale));
-    if (user_.IsDynamic()) {
-      for (const SegmentValues& segment : before_.segments) s->taken = And(s->taken, AllFinite(segment.gradient));
-    }
-    if (user_.clipnorm != kOff) {
+    if (user_.WhichNorm() == Norm::kOfTensor) {
       s->scales.resize(a_.num_params);
       for (int i = 0; i < a_.num_params; ++i) {
-        const Value norm = scaled_norm(SumOfSquares(Gradient(*s, before_.segments[i])));
-        s->scales[i] = Load(scale * NormClipFactor(norm, Wide(user_.clipnorm)));
+        s->scales[i] = factor(SumOfSquares(Gradient(*s, before_.segments[i])));
       }
-    } else if (user_.global_clipnorm != kOff) {
+    } else if (user_.WhichNorm() == Norm::kOfStep) {
       Value squares = Wide(0.0);
       for (int i = 0; i < a_.num_params; ++i) {
         squares = squares + SumOfSquares(Gradient(*s, before_.segments[i]));
       }
-      const Value factor = GlobalNormClipFactor(scaled_norm(squares), Wide(user_.global_clipnorm));
-      s->scales.assign(a_.num_params, Load(scale * factor));
+      s->scales.assign(a_.num_params, factor(squares));
     }
   }
 
   // The gradient as the update begins with it, as stored.
   Value Gradient(const Scalars& s, const SegmentValues& segment) const {
     if (!a_.has_accumulators) return segment.gradient;
-    return Store(Accumulated(Load(segment.accumulator), Load(segment.gradient), s.accumulated_scale));
+    return Store(UserOptions::Collect(Load(segment.accumulator), Load(segment.gradient) * s.collected_scale));
+  }
+
+  // Where the parameter goes that a rule would move from `old` to `moved`.
+  Value OnMove(Value gradient, Value old, Value moved) const {
+    const absl::StatusOr<xla::Shape> shape = builder_->GetShape(old.op);
+    if (!shape.ok()) return {builder_->ReportError(shape.status()), old.type};
+    const Value move = old - Load(Store(moved));
+    const Value sum = Sum(Convert(UserOptions::MoveTerm(gradient, move), xla::F64));
+    const Value size = Wide(static_cast<double>(xla::ShapeUtil::ElementsIn(*shape)));
+    return old - UserOptions::OnMove(gradient, move, Load(UserOptions::MoveFactor(sum, size)));
   }
 
   // Parameter i with its slots after the step.
-  SegmentValues Update(const Scalars& s, int i, const SegmentValues& old) const {
+  SegmentValues Update(const Scalars& s, int i, const SegmentValues& old) {
     SegmentValues segment = old;
     const int num_slots = a_.rule->num_slots;
-    const Value accumulated = Gradient(s, old);
-    Value gradient = Load(accumulated);
-    if (!s.scales.empty()) gradient = Scaled(gradient, s.scales[i]);
-    if (user_.clipvalue != kOff) gradient = Clipped(gradient, s.clip_value);
-    gradient = Load(Store(gradient));
+    const Value collected = Gradient(s, old);
+    Value gradient = Load(collected);
+    if (!s.scales.empty()) gradient = gradient * s.scales[i];
+    gradient = Load(Store(UserOptions::OnGradient(s.options, gradient)));
     Value param = Load(old.param), slots[kMaxSlots];
     for (int k = 0; k < num_slots; ++k) slots[k] = Load(old.slots[k]);
-    if (!a_.decays.empty() && a_.decays[i]) {
-      param = Load(Store(Decayed(param, s.weight_decay, s.learning_rate)));
-    }
+    const bool decays = !a_.decays.empty() && a_.decays[i];
+    if (user_.AnyBeforeRule(decays)) param = Load(Store(UserOptions::BeforeRule(s.options, decays, param)));
+    const Value before_rule = param;
     if (s.rule->has_trust_ratio()) {
       s.rule->UpdateSlots(gradient, slots);
       for (int k = 0; k < num_slots; ++k) slots[k] = Load(Store(slots[k]));
@@ -160,14 +167,18 @@ class Step {
       const Value direction_norm = Load(Sqrt(SumOfSquares(direction)));
       param = param - s.rule->Ratio(param_norm, direction_norm) * direction;
     } else {
-      s.rule->Update(gradient, &param, slots);
+      Value addends[kMaxStepSums];
+      s.rule->Update(gradient, &param, slots, addends);
+      for (int k = 0; k < s.rule->num_step_sums(); ++k) step_sums_[k] = step_sums_[k] + Sum(addends[k]);
     }
+    if (user_.Any<HasOnMove>()) param = OnMove(gradient, before_rule, param);
     segment.param = Select(s.applies, Store(param), old.param);
     for (int k = 0; k < num_slots; ++k) segment.slots[k] = Select(s.applies, Store(slots[k]), old.slots[k]);
-    if (a_.has_accumulators) segment.accumulator = Select(s.applies, Constant(old.param, 0.0), accumulated);
+    if (a_.has_accumulators) segment.accumulator = Select(s.applies, Constant(old.param, 0.0), collected);
     if (a_.has_averages) {
-      segment.average = Store(Averaged(Load(old.average), Load(segment.param), s.keep, s.take));
-      if (user_.Overwrites()) segment.param = Select(s.overwrites, segment.average, segment.param);
+      segment.average = Store(UserOptions::AfterRule(s.options, Load(old.average), Load(segment.param)));
+      const Value replaces = UserOptions::Replaces(s.options, Known(old.param, false));
+      segment.param = Select(replaces, segment.average, segment.param);
     }
     ForEach([&](auto member) { member(segment) = Select(s.taken, member(segment), member(old)); });
     return segment;
@@ -180,8 +191,10 @@ class Step {
     const std::vector<xla::XlaOp> replaced = ReplacedArrays({old});
     const absl::StatusOr<xla::Shape> shape = builder_->GetShape(old.param.op);
     const std::optional<int64_t> min_bytes = LoopBody::MinBytes();
-    // A trust ratio has sums between two loops.
-    if (!shape.ok() || !min_bytes.has_value() || s.rule->has_trust_ratio()) return false;
+    // With a trust ratio, and where an option changes what the rule does, there are sums between two loops, and a loop
+    // gives no sum over its elements.
+    const bool has_sums = s.rule->has_trust_ratio() || s.rule->num_step_sums() > 0 || user_.Any<HasOnMove>();
+    if (!shape.ok() || !min_bytes.has_value() || has_sums) return false;
     if (replaced.size() == 1 ||
         static_cast<int64_t>(replaced.size()) * xla::ShapeUtil::ByteSizeOf(*shape) < *min_bytes) {
       after_.segments[i] = Update(s, i, old);
@@ -226,6 +239,7 @@ class Step {
   const UserOptions& user_;
   const StepValues& before_;
   StepValues after_;
+  Value step_sums_[kMaxStepSums];
   xla::XlaBuilder* const builder_;
   ElementReads reads_;
   const xla::PrimitiveType stored_, arithmetic_;

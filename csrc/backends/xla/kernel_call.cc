@@ -25,6 +25,7 @@ std::string Array(const Numbers& numbers) {
 // Scalars, one after the other.
 xla::XlaOp Vector(xla::XlaBuilder* builder, const std::vector<Value>& scalars) {
   std::vector<xla::XlaOp> parts;
+  parts.reserve(scalars.size());
   for (const Value& scalar : scalars) parts.push_back(xla::Reshape(Convert(scalar, xla::F64).op, {1}));
   return xla::ConcatInDim(builder, parts, 0);
 }
@@ -60,10 +61,13 @@ StepValues KernelCallStep(const StepAttributes& a, const StepValues& before) {
   const Value zero = Scalar(builder, xla::F64, 0.0);
   std::vector<Value> in(before.hyperparameters, before.hyperparameters + a.rule->num_hyperparameters);
   std::vector<Value*> out;
+  out.reserve(a.rule->num_scalars + 3);
   for (int k = 0; k < a.rule->num_scalars; ++k) out.push_back(&after.scalars[k]);
   out.push_back(&after.iterations);
-  if (!a.has_loss_scale) after.loss_scale = after.loss_counter = zero;
-  out.insert(out.end(), {&after.loss_scale, &after.loss_counter});
+  for (Value& scalar : after.option_scalars) {
+    if (!a.has_loss_scale) scalar = zero;
+    out.push_back(&scalar);
+  }
   for (const Value* value : out) in.push_back(*value);
   operands.push_back(Vector(builder, in));
   shapes.push_back(xla::ShapeUtil::MakeShape(xla::F64, {static_cast<int64_t>(out.size())}));

@@ -87,21 +87,18 @@ ffi::Error Step(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRet
   double scalars[kMaxScalars];
   std::copy(replaced, replaced + num_scalars, scalars);
   const double iterations = replaced[num_scalars];
-  const double loss_scale = replaced[num_scalars + 1], loss_counter = replaced[num_scalars + 2];
+  const double* const option_scalars = replaced + num_scalars + 1;
   const cpu::Step step = cpu::PrepareStep(*rule, static_cast<DType>(dtype), isa, options, scalars_in,
-                                          static_cast<int64_t>(iterations), loss_scale, scalars);
+                                          static_cast<int64_t>(iterations), option_scalars, scalars);
   const bool taken_place = cpu::RunStep(step, segments.data(), static_cast<int>(num_params),
-                                        static_cast<int>(pool.num_threads()), OnPool(pool));
+                                        static_cast<int>(pool.num_threads()), OnPool(pool), scalars);
 
-  std::copy(replaced, replaced + num_scalars + 3, scalars_out);
+  std::copy(replaced, replaced + num_scalars + 1 + kNumOptionScalars, scalars_out);
   if (taken_place) {
-    if (step.options.applies) std::copy(scalars, scalars + num_scalars, scalars_out);
+    if (step.applies) std::copy(scalars, scalars + num_scalars, scalars_out);
     scalars_out[num_scalars] = iterations + 1;
   }
-  if (options.IsDynamic()) {
-    scalars_out[num_scalars + 1] = options.NextScale(loss_scale, loss_counter, taken_place);
-    scalars_out[num_scalars + 2] = options.NextCounter(loss_counter, taken_place);
-  }
+  options.NextScalars(scalars_out + num_scalars + 1, taken_place);
   return ffi::Error::Success();
 }
 

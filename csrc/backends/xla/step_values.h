@@ -24,9 +24,15 @@ struct StepValues {
   Value hyperparameters[kMaxHyperparameters];
   Value scalars[kMaxScalars];
   Value iterations;
-  // With a dynamic loss scale, in float64.
-  Value loss_scale;
-  Value loss_counter;
+  // Those of the options, in float64.
+  Value option_scalars[kNumOptionScalars];
+
+  // One of ScalarVariable.
+  Value& scalar(int k) {
+    return k < kIterations    ? scalars[k - kRuleScalar]
+           : k == kIterations ? iterations
+                              : option_scalars[k - kOptionScalar];
+  }
 };
 
 }  // namespace fusemin::hlo

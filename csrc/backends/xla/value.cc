@@ -54,7 +54,9 @@ Value Pow(Value base, Value exponent) {
   return Convert(power, base.type);
 }
 
-Value True(xla::XlaBuilder* builder) { return {xla::ConstantR0<bool>(builder, true), xla::PRED, 1.0}; }
+Value Known(Value like, bool condition) {
+  return {xla::ConstantR0<bool>(like.op.builder(), condition), xla::PRED, condition ? 1.0 : 0.0};
+}
 
 Value And(Value a, Value b) {
   if (a.known.has_value()) return *a.known != 0.0 ? b : a;

@@ -29,6 +29,9 @@ Value Convert(Value x, xla::PrimitiveType type);
 
 // A scalar.
 Value Scalar(xla::XlaBuilder* builder, xla::PrimitiveType type, double c);
+// A condition that is known: what depends on it costs nothing.
+Value Known(Value like, bool condition);
+inline Value Widen(Value x) { return Convert(x, xla::F64); }
 inline Value Constant(Value like, double c) {
   Value constant = Scalar(like.op.builder(), like.type, c);
   constant.loop = like.loop;
@@ -94,8 +97,6 @@ inline Value Equal(Value a, Value b) {
 inline Value Remainder(Value a, Value b) {
   return Apply([](xla::XlaOp x, xla::XlaOp y) { return xla::Rem(x, y); }, a, b);
 }
-// A condition that is known to hold: what depends on it costs nothing.
-Value True(xla::XlaBuilder* builder);
 Value And(Value a, Value b);
 // Condition and alternatives may be scalars beside arrays.
 Value Select(Value condition, Value yes, Value no);

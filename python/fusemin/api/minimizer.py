@@ -26,6 +26,7 @@ from fusemin.loop.compilation import LOSS, as_jit_compile, can_compile_loop, exp
 from fusemin.loop.convergence import criterion_or_none
 from fusemin.loop.eager_loop import EagerStep, run_eagerly
 from fusemin.loop.loop import Options
+from fusemin.loop.placement import beside
 from fusemin.loop.segment import run_loop
 from fusemin.loop.segmented_run import SegmentProgram
 from fusemin.loop.traceable import normalize_trace_fn, trace_loss
@@ -262,10 +263,11 @@ class Minimizer:
             return run_eagerly(step, num_steps, seed, program.trace_fn, program.options)
         with explained_failure(program.jit_compile) if program.jit_compile else contextlib.nullcontext():
             if compiles_loop:
-                return self._compiled(num_steps, seed)
-            if once:
-                return program.traced(seed is not None, num_steps)[1](seed)
-            return program.traced(seed is not None)[1](tf.constant(num_steps), seed)
+                with beside(program.trainable_variables or []):
+                    return self._compiled(num_steps, seed)
+            step, loop = program.traced(seed is not None, num_steps if once else None)
+            with beside(step.variables):
+                return loop(seed) if once else loop(tf.constant(num_steps), seed)
 
     def _run_in_graph(self, num_steps, seed, compiles_loop):
         if compiles_loop:
@@ -399,4 +401,6 @@ class _Program:
 
     def inline_run(self, num_steps, seed):
         """The loop in the graph that is being built."""
-        return self.run(self.make_step(seed is not None), num_steps, seed)
+        step = self.make_step(seed is not None)
+        with beside(step.variables):
+            return self.run(step, num_steps, seed)

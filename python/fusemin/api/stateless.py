@@ -23,6 +23,7 @@ from fusemin.loop.compilation import can_compile_loop, explained_failure
 from fusemin.loop.convergence import criterion_or_none
 from fusemin.loop.differentiation import as_loss, check_gradients
 from fusemin.loop.loop import Options
+from fusemin.loop.placement import gpus_here
 from fusemin.loop.seed_argument import seeded
 from fusemin.loop.segment import run_loop
 from fusemin.loop.step_protocol import StepResult
@@ -45,6 +46,7 @@ class StatelessStep:
         self._loss_fn = seeded(loss_fn)
         self._optimizer = optimizer
         self.initial_state = initial_state
+        self.gpus = gpus_here()
         self._step = graphs.trace(
             self._step_as_is,
             *tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), self.initial_state),

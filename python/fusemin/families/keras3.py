@@ -180,11 +180,15 @@ class Keras3(Family):
         clips_globally = "global_clipnorm" in clipping_options(inner)
         return dataclasses.replace(adapter.sparse(inner), separate_duplicates=not clips_globally)
 
+    def weight_decay(self, optimizer) -> float | None:
+        """What Keras takes from parameters before the rule moves them."""
+        return optimizer.weight_decay
+
     def option_numbers(self, optimizer):
         wrapper, optimizer = optimizer, self.inner(optimizer)
         options = clipping_options(optimizer)
-        if optimizer.weight_decay:
-            options["weight_decay"] = through_float32(optimizer.weight_decay)
+        if self.weight_decay(optimizer):
+            options["weight_decay"] = through_float32(self.weight_decay(optimizer))
         if optimizer.use_ema:
             options["ema_momentum"] = optimizer.ema_momentum
             options["ema_starts_at_param"] = 1.0
@@ -203,7 +207,7 @@ class Keras3(Family):
         wrapper, optimizer = optimizer, self.inner(optimizer)
         indices = [optimizer._get_variable_index(v) for v in variables]
         decays, averages, accumulators, loss_scale = [], [], [], []
-        if optimizer.weight_decay:
+        if self.weight_decay(optimizer):
             decays = [optimizer._use_weight_decay(v) for v in variables]
         if optimizer.use_ema:
             averages = [_unwrap(optimizer._model_variables_moving_average[i]) for i in indices]

@@ -6,11 +6,13 @@ from fusemin import _compat
 from fusemin.families.compat_v1 import CompatV1
 from fusemin.families.family import Family, wrapped_optimizers
 from fusemin.families.keras3 import Keras3
+from fusemin.families.own import Own
 from fusemin.families.tf_keras import TfKeras
 from fusemin.families.tf_keras_legacy import TfKerasLegacy
 
-# The one place that names them. The legacy modules lie inside those of tf_keras, so they come first.
-_FAMILIES: tuple[Family, ...] = (Keras3(), TfKerasLegacy(), TfKeras(), CompatV1())
+# The one place that names them. The legacy modules lie inside those of tf_keras, so they come first, and so do our own
+# optimizers, which are Keras' too.
+_FAMILIES: tuple[Family, ...] = (Own(), Keras3(), TfKerasLegacy(), TfKeras(), CompatV1())
 
 
 def families() -> tuple[Family, ...]:

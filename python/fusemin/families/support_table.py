@@ -6,7 +6,8 @@ from fusemin.families.registry import families
 def support_table() -> str:
     """A Markdown table, a row for each optimizer, one for the options and one for sparse gradients, a column for each
     family."""
-    columns = families()
+    # Those of other libraries first.
+    columns = sorted(families(), key=lambda family: family.name.startswith("fusemin"))
     names = sorted({name for family in columns for name in family.adapters})
     short = sorted({name.removesuffix("Optimizer") for name in names})
 

@@ -11,9 +11,11 @@ import tensorflow as tf
 
 from fusemin import graphs
 from fusemin.loop import seeds
-from fusemin.loop.trace_plan import TracePlan, allocate, trace_shape, write_rows
+from fusemin.loop.trace_plan import TracePlan, allocate, scatter_rows, trace_shape, write_rows
 from fusemin.loop.traceable import MinimizeTraceableQuantities
 from fusemin.loop.watch import KeepBest, Policy, Watcher
+from fusemin.update.gpu_support import has_kernels
+from fusemin.update.stock_ops import is_stock
 
 
 class Options(NamedTuple):
@@ -141,6 +143,9 @@ class Loop:
         self.may_end = self.criterion is not None or self.watcher.may_end
         # Of each step of a segment what is given to the step beside the seed: tensors with a leading dimension, or ().
         self.inputs, self._inputs_start = (), 0
+        # Where the kernels of the ops do not run.
+        by_stock = is_stock() or (not self.in_xla and not all(map(has_kernels, step.gpus)))
+        self.write_rows = scatter_rows if by_stock else write_rows
 
     def start(self, seed) -> Carry:
         """Before the first step. `seed` is an int32 tensor of shape [2], or None."""
@@ -242,7 +247,7 @@ class Loop:
                 criterion_state,
                 result.optimizer_state,
             )
-            derived = write_rows(derived, plan.derived(returned), carry.taken, row_offset=offset)
+            derived = self.write_rows(derived, plan.derived(returned), carry.taken, row_offset=offset)
             watch = watcher.after(watch, index, returned)
         carry = Carry(carry.taken, result.state, next_seed, done, criterion_state, watch)
         return carry, Rows(result.buffers, list(derived))
@@ -291,7 +296,7 @@ def _plus(tensor: tf.Tensor, number) -> tf.Tensor:
     return tensor if isinstance(number, int) and number == 0 else tensor + number
 
 
-def fill(rows: Rows, num_taken) -> Rows:
+def fill(loop: Loop, rows: Rows, num_taken) -> Rows:
     """Repeats the row of the last step taken in the rows of the steps that were not."""
 
     def filled(buffers):
@@ -301,7 +306,9 @@ def fill(rows: Rows, num_taken) -> Rows:
         last = num_taken - 1
 
         def fill_rows():
-            return list(write_rows(buffers, [tf.gather(b, last) for b in buffers], num_taken, num_steps - num_taken))
+            return list(
+                loop.write_rows(buffers, [tf.gather(b, last) for b in buffers], num_taken, num_steps - num_taken)
+            )
 
         return tf.cond(num_taken < num_steps, fill_rows, lambda: list(buffers))
 

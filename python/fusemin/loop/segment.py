@@ -4,7 +4,6 @@ import tensorflow as tf
 
 from fusemin import graphs
 from fusemin.loop.loop import Carry, Loop, Options, Rows, fill, truncate
-from fusemin.loop.trace_plan import write_rows
 from fusemin.loop.xla_chunks import rows_of_chunk
 
 # An iteration of a while loop costs TensorFlow about as much as ten small ops (measured: 2.2 us against 0.25 us an op
@@ -33,7 +32,7 @@ def run_loop(step, num_steps, seed, trace_fn, options: Options, once=False):
     loop = Loop(step, seed is not None, trace_fn, options)
     carry, rows = _take_all(loop, loop.start(seed), num_steps, once)
     if loop.criterion is not None and (tf.is_tensor(num_steps) or num_steps > 0):
-        rows = (fill if options.return_full_length_trace else truncate)(rows, carry.taken)
+        rows = fill(loop, rows, carry.taken) if options.return_full_length_trace else truncate(rows, carry.taken)
     return carry.state, loop.plan.pack(loop.plan.in_order(*rows))
 
 
@@ -131,7 +130,7 @@ def _take_chunks(loop: Loop, carry: Carry, num_steps, capacity: int, of_each: in
             most=of_each,
         )
         chunk = (outer.taken - first) // of_each
-        chunks = Rows(*(write_rows(all_, part, chunk) for all_, part in zip(chunks, rows, strict=True)))
+        chunks = Rows(*(loop.write_rows(all_, part, chunk) for all_, part in zip(chunks, rows, strict=True)))
         return inner._replace(taken=outer.taken + inner.taken), chunks
 
     num_chunks = -(-capacity // of_each)

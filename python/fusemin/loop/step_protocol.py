@@ -36,6 +36,7 @@ class Step(Protocol):
       loss: TensorSpec of the loss.
       gradients, parameters, optimizer_state: TensorSpecs in the structures that users see.
       effects: whether a step does more than give its result.
+      gpus: the full names of the GPUs that it runs on.
     """
 
     initial_state: Any
@@ -44,6 +45,7 @@ class Step(Protocol):
     parameters: Any
     optimizer_state: Any
     effects: bool
+    gpus: list[str]
 
     def num_ops(self) -> int:
         """How many ops a step has."""

@@ -7,8 +7,8 @@ from typing import Any
 import tensorflow as tf
 
 from fusemin import _build, _compat
+from fusemin.loop.placement import host_scope, is_of_host
 from fusemin.update.fused_step import TraceSource
-from fusemin.update.stock_ops import is_stock
 
 
 def convert_leaf(leaf) -> tf.Tensor:
@@ -124,7 +124,8 @@ def allocate(spec: tf.TensorSpec, num_steps, zero: bool) -> tf.Tensor:
     )
     if zero:
         return tf.zeros(shape, spec.dtype)
-    return tf.raw_ops.Empty(shape=shape, dtype=spec.dtype, init=False)
+    with host_scope(spec.dtype):
+        return tf.raw_ops.Empty(shape=shape, dtype=spec.dtype, init=False)
 
 
 def trace_shape(buffer: tf.Tensor, spec: tf.TensorSpec) -> tf.TensorShape:
@@ -136,7 +137,7 @@ def trace_shape(buffer: tf.Tensor, spec: tf.TensorSpec) -> tf.TensorShape:
 
 
 def _scatter_rows(buffer: tf.Tensor, value: tf.Tensor, row, count) -> tf.Tensor:
-    """What TraceRows does, in ops of TensorFlow."""
+    """One buffer of `scatter_rows`."""
     row_shape = tf.shape(value)
     if not buffer.shape[1:].is_fully_defined() or not buffer.shape[1:].is_compatible_with(value.shape):
         shape = tf.concat([tf.shape(buffer)[:1], row_shape], 0)
@@ -145,15 +146,33 @@ def _scatter_rows(buffer: tf.Tensor, value: tf.Tensor, row, count) -> tf.Tensor:
     return tf.tensor_scatter_nd_update(buffer, (row + tf.range(count))[:, tf.newaxis], rows)
 
 
+def scatter_rows(buffers, values, row, count=1, row_offset=0) -> list[tf.Tensor]:
+    """`write_rows` in ops of TensorFlow."""
+    return [
+        _scatter_rows(b, tf.convert_to_tensor(v), row + row_offset, count) for b, v in zip(buffers, values, strict=True)
+    ]
+
+
 def write_rows(buffers, values, row, count=1, row_offset=0) -> list[tf.Tensor]:
     """Writes `values` into the rows [row + row_offset, row + row_offset + count) of the buffers, in place."""
     if not buffers:
         return []
-    if is_stock():
-        return [
-            _scatter_rows(b, tf.convert_to_tensor(v), row + row_offset, count)
-            for b, v in zip(buffers, values, strict=True)
-        ]
-    return _build.OPS.fusemin_trace_rows(
-        row, count, values, buffers, [f"leaf {i}" for i in range(len(buffers))], row_offset=row_offset
-    )
+    written = list(buffers)
+    names = [f"leaf {i}" for i in range(len(buffers))]
+    # An op is of one device.
+    for of_host in (False, True):
+        group = [i for i, buffer in enumerate(buffers) if is_of_host(buffer.dtype) == of_host]
+        if not group:
+            continue
+        with host_scope(buffers[group[0]].dtype):
+            new = _build.OPS.fusemin_trace_rows(
+                row,
+                count,
+                [values[i] for i in group],
+                [buffers[i] for i in group],
+                [names[i] for i in group],
+                row_offset=row_offset,
+            )
+        for i, buffer in zip(group, new, strict=True):
+            written[i] = buffer
+    return written

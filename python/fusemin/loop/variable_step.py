@@ -7,6 +7,7 @@ import tensorflow as tf
 from fusemin import graphs
 from fusemin.constraints import constrain, constraint
 from fusemin.families import find_family
+from fusemin.loop import placement
 from fusemin.loop.differentiation import differentiator
 from fusemin.loop.step_protocol import StepResult
 from fusemin.loop.variables import unwrap_variable
@@ -34,6 +35,7 @@ class VariableStep:
       gradients, parameters: lists of TensorSpecs.
       update: the bound optimizer if the op does the update, else None.
       effects: whether `loss_fn` does more than return a loss.
+      gpus: see `fusemin.loop.step_protocol`.
 
     Raises:
       TypeError, ValueError: see `fusemin.arguments`.
@@ -53,6 +55,7 @@ class VariableStep:
         self._num_loss_ops = 1 if compile_loss else len(self._differentiate.graph.get_operations())
         self.effects = graphs.has_effects(self._differentiate.graph.get_operations())
         self.variables = list(variables)
+        self.gpus = placement.gpus_of(self.variables)
         loss, gradients = self._differentiate.structured_outputs
         self.loss = tf.TensorSpec(loss.shape, loss.dtype)
         self.parameters = [tf.TensorSpec(v.shape, v.dtype) for v in self.unwrapped]

@@ -10,6 +10,8 @@ from fusemin.loop.trace_plan import TracePlan
 # 512 bytes, and for kernels of some nanoseconds handing over costs more than it gains. A trace is such a buffer after
 # 128 steps. Measured by 50 variables of 100, which have 400 bytes each: docs/xla.md.
 MAX_BYTES_OF_SEQUENTIAL_BUFFER = 512
+# A GPU has no such threads. There a loop inside of another has no number of iterations that XLA knows, and each one's
+# condition would go to the host.
 # With fewer rows the loop over chunks costs what it gains.
 MIN_ROWS_OF_CHUNK = 16
 # Of less, as of a scalar with a cheap loss, XLA makes a few kernels, and keeps them on one thread whatever they touch.
@@ -29,7 +31,7 @@ def rows_of_chunk(step, plan: TracePlan, num_rows: int) -> int | None:
       num_rows: how many rows it has.
     """
     largest = max(map(_bytes, [*plan.source_specs, *plan.derived_specs]), default=0)
-    if largest == 0 or step.num_ops() < MIN_OPS_OF_CHUNKED_STEP:
+    if largest == 0 or step.num_ops() < MIN_OPS_OF_CHUNKED_STEP or step.gpus:
         return None
     if any(_bytes(spec) > MAX_BYTES_OF_SEQUENTIAL_BUFFER for spec in tf.nest.flatten(step.parameters)):
         return None

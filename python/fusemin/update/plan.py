@@ -7,7 +7,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from fusemin import _compat, graphs
-from fusemin._build import HAS_CUDA_KERNELS, OPTIONS
+from fusemin._build import HAS_CUDA_KERNELS, OPTIONS, RULES
 from fusemin.families import (
     Adapter,
     Family,
@@ -20,6 +20,7 @@ from fusemin.families import (
     find_variable,
     hyperparameters,
 )
+from fusemin.update.gpu_support import find_capability_reason, find_refusal, is_on_gpu
 from fusemin.update.gradients import find_gradient_reason, is_sparse
 from fusemin.update.stock_ops import is_stock
 
@@ -143,6 +144,9 @@ def plan(
     adapter, inner = family.adapter(optimizer), family.inner(optimizer)
     rule = adapter.rule(inner)
     check_adapter(family, adapter, inner, rule)
+    reason = next(_driver_reasons(rule, unwrapped, context), None)
+    if reason is not None:
+        return Stock(reason)
     return Fused(rule, optimizer, family, adapter, variables, unwrapped, context)
 
 
@@ -171,7 +175,7 @@ def _reasons(family, optimizer, variables, unwrapped, gradients, context: Contex
     if context.strategy:
         yield "a tf.distribute strategy is in use"
     yield from _variable_reasons(unwrapped, context)
-    yield from _common_reasons(optimizer, inner, unwrapped, context)
+    yield from _common_reasons(optimizer, inner, family.adapter(optimizer).rule(inner), unwrapped, context)
     if gradients is not None:
         yield from _gradient_reasons(family, optimizer, variables, unwrapped, gradients, context)
 
@@ -197,14 +201,21 @@ def _variable_reasons(variables: list[tf.Variable], context: Context) -> Iterato
             yield f"variable '{variable.name}' is a {type(variable).__name__}, not a resource variable"
         if variable.dtype not in FUSED_DTYPES:
             yield f"variable '{variable.name}' is of {variable.dtype.name}"
-        if not context.cuda_kernels and _is_on_gpu(variable) and not context.xla:
-            yield f"variable '{variable.name}' is on a GPU, and this build of fusemin has no CUDA kernels"
+        if is_on_gpu(variable) and not context.xla:
+            if not context.cuda_kernels:
+                yield f"variable '{variable.name}' is on a GPU, and this build of fusemin has no CUDA kernels"
+            too_old = find_capability_reason(variable.device)
+            if too_old:
+                yield f"variable '{variable.name}' is on {too_old}"
     if len(set(map(id, variables))) < len(variables):
         yield "a variable is listed twice"
 
 
-def _common_reasons(optimizer, inner, variables: list[tf.Variable], context: Context) -> Iterator[str]:
+def _common_reasons(optimizer, inner, rule: str, variables: list[tf.Variable], context: Context) -> Iterator[str]:
     """Of what is decided over all variables of a step, which are not of one dtype and device."""
+    # A rule that there is not is an error of its own, later.
+    if RULES.get(rule, {}).get("step_sums") and len({(v.dtype, v.device) for v in variables}) > 1:
+        yield f"the sums of rule '{rule}' are over variables of several dtypes or devices"
     several_dtypes = len({v.dtype for v in variables}) > 1
     decided_over_all = next((name for name in _OVER_ALL if getattr(inner, name, None)), None)
     if several_dtypes and decided_over_all:
@@ -214,11 +225,15 @@ def _common_reasons(optimizer, inner, variables: list[tf.Variable], context: Con
         decided_over_all = f"the loss scale of {type(optimizer).__name__}"
         if several_dtypes and context.xla:
             yield f"{decided_over_all} is over variables of several dtypes, and XLA compiles the step"
-    if decided_over_all and len({(v.dtype, v.device) for v in variables}) > 1 and any(map(_is_on_gpu, variables)):
+    if decided_over_all and len({(v.dtype, v.device) for v in variables}) > 1 and any(map(is_on_gpu, variables)):
         yield f"{decided_over_all} is over variables of several dtypes or devices, one of them a GPU"
 
 
 def _gradient_reasons(family, optimizer, variables, unwrapped, gradients, context: Context) -> Iterator[str]:
+    if any(map(is_sparse, gradients)):
+        for name, number in family.option_numbers(optimizer).items():
+            if name in OPTIONS and OPTIONS[name]["dense_only"] and number != OPTIONS[name]["default"]:
+                yield f"the option {name} takes no sparse gradients: {OPTIONS[name]['dense_only']}"
     for gradient, variable in zip(gradients, variables, strict=True):
         option = family.unsupported_sparse(optimizer, variable) if is_sparse(gradient) else None
         if option:
@@ -227,6 +242,14 @@ def _gradient_reasons(family, optimizer, variables, unwrapped, gradients, contex
         reason = find_gradient_reason(gradient, variable, context.xla)
         if reason is not None:
             yield reason
+
+
+def _driver_reasons(rule: str, variables: list[tf.Variable], context: Context) -> Iterator[str]:
+    """Of what only a trial tells, which is last."""
+    for device in dict.fromkeys(v.device for v in variables if is_on_gpu(v) and not context.xla):
+        refusal = find_refusal(device, rule)
+        if refusal:
+            yield f"the CUDA kernels do not run on {_short(device)}: {refusal}"
 
 
 def _find_placement_reason(update: FusedUpdate, context: Context) -> str | None:
@@ -246,10 +269,6 @@ def _find_placement_reason(update: FusedUpdate, context: Context) -> str | None:
                     f"{_short(variable.device)}"
                 )
     return None
-
-
-def _is_on_gpu(variable: tf.Variable) -> bool:
-    return "/device:GPU:" in variable.device
 
 
 def _short(device: str) -> str:

@@ -28,9 +28,15 @@ FUNCTIONS = {
     "cuStreamSynchronize": [_HANDLE],
     "cuMemAlloc_v2": [_P(_ADDRESS), ctypes.c_size_t],
     "cuMemFree_v2": [_ADDRESS],
-    "cuMemcpyHtoD_v2": [_ADDRESS, ctypes.c_void_p, ctypes.c_size_t],
+    "cuMemcpyHtoDAsync_v2": [_ADDRESS, ctypes.c_void_p, ctypes.c_size_t, _HANDLE],
     "cuMemcpyDtoH_v2": [ctypes.c_void_p, _ADDRESS, ctypes.c_size_t],
+    "cuMemcpyDtoDAsync_v2": [_ADDRESS, _ADDRESS, ctypes.c_size_t, _HANDLE],
     "cuMemsetD32Async": [_ADDRESS, ctypes.c_uint, ctypes.c_size_t, _HANDLE],
+    "cuEventCreate": [_OUT_HANDLE, ctypes.c_uint],
+    "cuEventRecord": [_HANDLE, _HANDLE],
+    "cuEventSynchronize": [_HANDLE],
+    "cuEventElapsedTime": [_P(ctypes.c_float), _HANDLE, _HANDLE],
+    "cuEventDestroy_v2": [_HANDLE],
     "cuStreamBeginCapture_v2": [_HANDLE, ctypes.c_int],
     "cuStreamEndCapture": [_HANDLE, _OUT_HANDLE],
     "cuGraphInstantiateWithFlags": [_OUT_HANDLE, _HANDLE, ctypes.c_ulonglong],
@@ -128,17 +134,46 @@ class GpuMachine:
     def free(self, address: int):
         self._call("cuMemFree_v2", address)
 
+    def synchronise(self):
+        """Waits for all work of the stream."""
+        self._call("cuStreamSynchronize", self.stream)
+
+    def copy(self, to: int, source: int, size: int):
+        """Enqueues a copy on the device."""
+        self._call("cuMemcpyDtoDAsync_v2", to, source, size, self.stream)
+
+    def milliseconds(self, enqueue) -> float:
+        """What the device takes for all that `enqueue` enqueues, between two events of the stream."""
+        events = [ctypes.c_void_p(), ctypes.c_void_p()]
+        for event in events:
+            self._call("cuEventCreate", ctypes.byref(event), 0)
+        try:
+            self._call("cuEventRecord", events[0].value, self.stream)
+            enqueue()
+            self._call("cuEventRecord", events[1].value, self.stream)
+            self._call("cuEventSynchronize", events[1].value)
+            elapsed = ctypes.c_float()
+            self._call("cuEventElapsedTime", ctypes.byref(elapsed), events[0].value, events[1].value)
+        finally:
+            for event in events:
+                self._call("cuEventDestroy_v2", event.value)
+        return elapsed.value
+
     def fill(self, address: int, word: int, count: int):
         """Sets `count` words of 32 bits."""
         self._call("cuMemsetD32Async", address, word, count, self.stream)
 
     def write(self, address: int, array: np.ndarray):
+        """When it returns, the device has the array."""
         array = np.ascontiguousarray(array)
-        self._call("cuMemcpyHtoD_v2", address, array.ctypes.data, array.nbytes)
+        # On the stream itself: a copy of pageable memory on the default stream may be under way when it returns, and a
+        # stream that does not block does not wait for it.
+        self._call("cuMemcpyHtoDAsync_v2", address, array.ctypes.data, array.nbytes, self.stream)
+        self.synchronise()
 
     def read_bytes(self, address: int, size: int) -> np.ndarray:
         """What is there when the stream has done all its work."""
-        self._call("cuStreamSynchronize", self.stream)
+        self.synchronise()
         data = np.empty(size, np.uint8)
         if size:
             self._call("cuMemcpyDtoH_v2", data.ctypes.data, address, size)
@@ -177,9 +212,10 @@ class GpuMachine:
                 self.free(placed.base)
             self._placed.clear()
 
-    def launch_again(self, enqueue, times: int):
-        """Captures what `enqueue` enqueues in a graph, and launches that. A call that waits for the device, or copies
-        to the host, would end the capture with an error."""
+    @contextlib.contextmanager
+    def graph(self, enqueue):
+        """A function that launches a graph of what `enqueue` enqueues. A call of it that waits for the device, or
+        copies to the host, ends the capture with an error."""
         graph, ready = ctypes.c_void_p(), ctypes.c_void_p()
         self._call("cuStreamBeginCapture_v2", self.stream, _CAPTURE_GLOBAL)
         try:
@@ -187,11 +223,18 @@ class GpuMachine:
         finally:
             self._call("cuStreamEndCapture", self.stream, ctypes.byref(graph))
         self._call("cuGraphInstantiateWithFlags", ctypes.byref(ready), graph.value, 0)
-        for _ in range(times):
-            self._call("cuGraphLaunch", ready.value, self.stream)
-        self._call("cuStreamSynchronize", self.stream)
-        self._call("cuGraphExecDestroy", ready.value)
-        self._call("cuGraphDestroy", graph.value)
+        try:
+            yield lambda: self._call("cuGraphLaunch", ready.value, self.stream)
+            self.synchronise()
+        finally:
+            self._call("cuGraphExecDestroy", ready.value)
+            self._call("cuGraphDestroy", graph.value)
+
+    def launch_again(self, enqueue, times: int):
+        """Launches a graph of what `enqueue` enqueues so often."""
+        with self.graph(enqueue) as launch:
+            for _ in range(times):
+                launch()
 
 
 def _size(placed):

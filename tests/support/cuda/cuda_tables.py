@@ -60,10 +60,10 @@ def _table(head, rows):
 
 
 def registers(rule, dtype, architecture):
-    """Registers a thread of a rule's kernels, as "plain/around"."""
+    """Registers a thread of a rule's kernels, as "plain/options"."""
     unit, kernel = _core.cuda.kernels()[rule]
     found = unit_resources(unit, architecture)
-    return "/".join(str(found[f"{kernel}_{dtype}_{variant}"].registers) for variant in ("plain", "around"))
+    return "/".join(str(found[f"{kernel}_{dtype}_{variant}"].registers) for variant in ("plain", "options"))
 
 
 def registers_table():

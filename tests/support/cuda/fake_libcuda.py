@@ -24,6 +24,7 @@ class FakeLibcuda(InterpretingDriver):
         self._buffers: dict[int, np.ndarray] = {}
         self._graphs: list[list] = []
         self._capture: list | None = None
+        self._copies: list[tuple[int, bytes]] = []
         # Called as those of a C library are: what ctypes does not convert, or converts wrongly, shows.
         for name, arguments in FUNCTIONS.items():
             setattr(self, name, ctypes.CFUNCTYPE(ctypes.c_int, *arguments)(self._wrapped(name)))
@@ -48,6 +49,9 @@ class FakeLibcuda(InterpretingDriver):
     def _cuStreamSynchronize(self, stream):
         if self._capture is not None:
             return 900  # CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED
+        for to, data in self._copies:
+            ctypes.memmove(to, data, len(data))
+        self._copies.clear()
         return 0
 
     def _cuMemAlloc_v2(self, address, size):
@@ -61,8 +65,24 @@ class FakeLibcuda(InterpretingDriver):
         self.memory.remove(address)
         del self._buffers[address]
 
-    def _cuMemcpyHtoD_v2(self, to, source, size):
+    def _cuMemcpyHtoDAsync_v2(self, to, source, size, stream):
+        # What the host had before the stream is waited for.
+        self._copies.append((to, ctypes.string_at(source, size)))
+
+    def _cuMemcpyDtoDAsync_v2(self, to, source, size, stream):
         ctypes.memmove(to, source, size)
+
+    def _cuEventCreate(self, event, flags):
+        event[0] = 0x6000
+
+    def _cuEventRecord(self, event, stream): ...
+
+    def _cuEventSynchronize(self, event): ...
+
+    def _cuEventElapsedTime(self, milliseconds, begin, end):
+        milliseconds[0] = 1.0
+
+    def _cuEventDestroy_v2(self, event): ...
 
     def _cuMemcpyDtoH_v2(self, to, source, size):
         ctypes.memmove(to, source, size)

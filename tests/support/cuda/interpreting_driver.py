@@ -177,22 +177,32 @@ class InterpretingDriver:
 
     def _cuLaunchKernel(self, function, gx, gy, gz, bx, by, bz, shared, stream, parameters, extra):
         text, name = self._functions[function - 1]
+        self.run(text, name, (gx, gy, gz), (bx, by, bz), shared, parameters)
+
+    def _cuMemsetD8Async(self, address, value, size, stream):
+        ctypes.memset(address, value, size)
+
+    def run(self, text, name, grid, block, shared, parameters):
+        """Runs a kernel of PTX, with `parameters` as cuLaunchKernel has them."""
         if self.mutate is not None:
             text = self.mutate(text, name)
         kernel = _kernel(text, name)
         given = [ctypes.string_at(parameters[i], p.size) for i, p in enumerate(kernel.parameters)]
-        self.launches.append(Launch(name, gx, bx, given[0]))
-        if not self.interprets:
-            return
-        memory = self.memory
-        if memory is None:
-            memory = ptx.Memory()
-            for address, size in launch_parameters.parse(name, given[0]).regions().items():
-                memory.add(address, size)
-        ptx.launch(kernel, (gx, gy, gz), (bx, by, bz), given, memory, shared, counts=self.counts)
+        self.launches.append(Launch(name, grid[0], block[0], given[0]))
+        if self.interprets:
+            memory = (
+                self.memory
+                if self.memory is not None
+                else self._memory_of(launch_parameters.parse(name, given[0]).regions())
+            )
+            ptx.launch(kernel, grid, block, given, memory, shared, counts=self.counts)
 
-    def _cuMemsetD8Async(self, address, value, size, stream):
-        ctypes.memset(address, value, size)
+    def _memory_of(self, regions) -> ptx.Memory:
+        """The memory that a launch may use, of a dict from address to bytes."""
+        memory = ptx.Memory()
+        for address, size in regions.items():
+            memory.add(address, size)
+        return memory
 
     @contextlib.contextmanager
     def installed(self):

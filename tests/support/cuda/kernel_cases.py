@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fusemin import _core
-from tests.support.kernel_step import DTYPES, draw, ulps, ulps_of_largest
+from tests.support.kernel_step import DTYPES, difference_of, draw, ulps_of_largest
 from tests.support.rules_in_numpy import RULES
 
 CHUNK = _core.cuda.MIN_CHUNK
@@ -63,6 +63,7 @@ class Case:
 
 _ACCUMULATION = {"gradient_accumulation_steps": 4.0}
 _DYNAMIC = {"dynamic_growth_steps": 10.0}
+_CAUTIOUS = {"cautious": 1.0}
 _ALL = {"loss_scale_factor": 4.0, "clipvalue": 0.5, "weight_decay": 0.1, "ema_momentum": 0.9}
 CASES = {
     "sizes": Case(SIZES),
@@ -113,6 +114,31 @@ CASES = {
     },
     "accumulation, dynamic loss scale, clipnorm": Case(
         options=_ACCUMULATION | _DYNAMIC | {"clipnorm": 0.5}, iterations=11, rows=True
+    ),
+    "cautious": Case(SIZES, options=_CAUTIOUS, repeats=2),
+    "cautious, many chunks": Case((5 * CHUNK + 1, CHUNK), options=_CAUTIOUS),
+    "cautious, many tensors": Case((7,) * 100, options=_CAUTIOUS),
+    "cautious, NaN": Case(options=_CAUTIOUS, bad=np.nan),
+    "cautious, rows, unaligned, out of place": Case(
+        options=_CAUTIOUS, rows=True, unaligned=("gradients",), out_of_place=True
+    ),
+    "cautious, clipnorm, decay, ema": Case(
+        options=_CAUTIOUS | {"clipnorm": 0.5, "weight_decay": 0.1, "ema_momentum": 0.9}, rows=True
+    ),
+    **{
+        f"cautious, accumulation, {what}{', rows' if rows else ''}": Case(
+            options=_CAUTIOUS | _ACCUMULATION | extra, iterations=iterations, rows=rows, out_of_place=rows
+        )
+        for what, iterations, extra in (
+            ("a step that adds", 9, {}),
+            ("a step that applies", 11, {}),
+            ("clipnorm", 11, {"clipnorm": 0.5}),
+        )
+        for rows in (False, True)
+    },
+    "cautious, dynamic loss scale, accumulation": Case(options=_CAUTIOUS | _ACCUMULATION | _DYNAMIC, iterations=11),
+    "cautious, dynamic loss scale, accumulation, infinity": Case(
+        options=_CAUTIOUS | _ACCUMULATION | _DYNAMIC, iterations=11, bad=np.inf, out_of_place=True
     ),
     "all": Case(SIZES, options=_ALL | {"global_clipnorm": 2.0}, rows=True, out_of_place=True, from_memory=(0,)),
 }
@@ -192,15 +218,15 @@ def compare(got, want, rule, has_norms=False) -> float:
     """The largest difference, which is within the limit, of what a step leaves."""
     assert got.keys() == want.keys()
     powers = rule in POWERS and got["params[0]"].dtype == np.float64
-    of_tensors = ulps_of_largest if has_norms or powers or RULES[rule].has_sums else ulps
     limit = FLOAT64_LIMIT_OF_POWERS if powers else LIMIT
 
-    def difference(a, b):
+    def difference(name):
+        a, b = got[name], np.asarray(want[name], got[name].dtype)
         if a.dtype.kind == "i":  # A unit is one more or less.
             return 0 if np.array_equal(a, b) else np.inf
-        return of_tensors(a, b)
+        return ulps_of_largest(a, b) if has_norms or powers else difference_of(name, rule)(a, b)
 
-    measured, name = max((difference(got[name], np.asarray(want[name], got[name].dtype)), name) for name in want)
+    measured, name = max((difference(name), name) for name in want)
     assert measured <= limit, f"{rule}: {name} differs by {measured} ulp from the CPU kernel"
     return measured
 

@@ -6,7 +6,9 @@ import ctypes
 
 import numpy as np
 
-MAX_SLOTS, MAX_HYPERPARAMETERS, MAX_SCALARS = 4, 8, 2
+from fusemin import _core
+
+MAX_SLOTS, MAX_HYPERPARAMETERS, MAX_SCALARS = 4, 8, 3
 ROLES = [
     "gradient",
     "param_in",
@@ -21,7 +23,7 @@ ROLES = [
     "param_row",
 ]
 NUM_SCALARS = MAX_SCALARS + 3
-PARAMETER_BYTES, HEADER_BYTES = 4096, 376
+PARAMETER_BYTES, HEADER_BYTES = 4096, 392
 SIZE_BITS = 64 - 1 - len(ROLES)
 DTYPE_BYTES = [4, 8, 2, 2]
 # ScalarType: absent, a number, float32, float64, float16, bfloat16, int32, int64.
@@ -39,13 +41,12 @@ class SmallCopy(ctypes.Structure):
 
 class StepParameters(ctypes.Structure):
     _fields_ = [
-        ("options", ctypes.c_double * 10),
+        ("options", ctypes.c_double * len(_core.options())),
         ("hyperparameters", ctypes.c_uint64 * MAX_HYPERPARAMETERS),
         ("scalars", ScalarMemory * NUM_SCALARS),
         ("copies", SmallCopy * 2),
         ("chunk_sums", ctypes.c_uint64),
         ("gradient_sums", ctypes.c_uint64),
-        ("trust_sums", ctypes.c_uint64),
         ("tickets", ctypes.c_uint64),
         ("first_chunk", ctypes.c_uint64),
         ("first_tensor", ctypes.c_uint32),
@@ -61,6 +62,7 @@ class StepParameters(ctypes.Structure):
         ("phase", ctypes.c_uint8),
         ("dtype", ctypes.c_int32),
         ("accumulated", ctypes.c_bool),
+        ("is_last_of_gradient", ctypes.c_bool),
         ("finishes", ctypes.c_bool),
         ("table", ctypes.c_uint64 * ((PARAMETER_BYTES - HEADER_BYTES) // 8)),
     ]
@@ -107,8 +109,8 @@ class StepParameters(ctypes.Structure):
             add(copy.source, copy.bytes)
         chunks = self.first_chunk + sum(-(-t["size"] // self.chunk) for t in tensors)
         add(self.chunk_sums, chunks * SUMS_BYTES)
-        add(self.gradient_sums, self.num_step_tensors * SUMS_BYTES)
-        add(self.trust_sums, self.num_step_tensors * SUMS_BYTES)
+        # Of the gradients, the rules and the moves.
+        add(self.gradient_sums, 3 * self.num_step_tensors * SUMS_BYTES)
         add(self.tickets, 4 * (1 + self.num_tensors))
         return regions
 

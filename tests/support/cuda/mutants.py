@@ -141,8 +141,8 @@ MUTANTS = {
     ),
     "old values are read from where new ones go": Mutant(
         STEP,
-        "    Values param = at.Load(kParamIn);\n    if (kAround",
-        "    Values param = at.Load(kParamOut);\n    if (kAround",
+        "    Values param = at.Load(kParamIn);\n    if (kOptions",
+        "    Values param = at.Load(kParamOut);\n    if (kOptions",
         "out of place",
         AssertionError,
     ),
@@ -154,9 +154,9 @@ MUTANTS = {
         AssertionError,
     ),
     "every parameter decays": Mutant(
-        STEP,
-        "p.options.weight_decay != UserOptions::kOff && chunk.decays;",
-        "p.options.weight_decay != UserOptions::kOff;",
+        MEMORY,
+        "chunk.decays = word >> kDecayBit & 1;",
+        "chunk.decays = true;",
         "weight_decay",
         AssertionError,
     ),
@@ -172,8 +172,8 @@ MUTANTS = {
     ),
     "LAMB's ratio is of the first tensor": Mutant(
         STEP,
-        "Global<const Sums>(p.trust_sums)[p.first_tensor + chunk.tensor];",
-        "Global<const Sums>(p.trust_sums)[p.first_tensor];",
+        "Global<const Sums>(p.rule_sums())[p.first_tensor + chunk.tensor];",
+        "Global<const Sums>(p.rule_sums())[p.first_tensor];",
         "sizes",
         AssertionError,
         "lamb",
@@ -191,7 +191,7 @@ def missing() -> str:
 
 
 @functools.cache
-def _compiler():
+def compiler():
     spec = importlib.util.spec_from_file_location("compile_cuda", ROOT / "cmake/compile_cuda.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -208,14 +208,14 @@ def compile_rule(csrc: pathlib.Path, rule: str, common: bool) -> str:
     header, index = RULES[rule]
     source = [f'#include "backends/cuda/step.cuh"\n#include "rules/{header}.h"\n']
     source += [
-        f"FUSEMIN_STEP_KERNEL({header}_{index}_float32_{kind}, 256, 4, {header}, {index}, float, {around})\n"
-        for kind, around in (("plain", "false"), ("around", "true"))
+        f"FUSEMIN_STEP_KERNEL({header}_{index}_float32_{kind}, 256, 4, {header}, {index}, float, {options})\n"
+        for kind, options in (("plain", "false"), ("options", "true"))
     ]
     if common:
         text = (csrc / "backends/cuda/common.cu").read_text(encoding="utf-8")
         source.append(text.split("FUSEMIN_SUM_KERNEL(float64")[0])
-    options = (*_compiler().OPTIONS, f"--include-path={csrc}")
-    return _compiler().Nvrtc().compile("".join(source), f"{rule}.cu", options)
+    options = (*compiler().OPTIONS, f"--include-path={csrc}")
+    return compiler().Nvrtc().compile("".join(source), f"{rule}.cu", options)
 
 
 def patched(folder: pathlib.Path, mutant: Mutant) -> pathlib.Path:

@@ -1,8 +1,8 @@
-// Generated from hlo_rules.cc.in, with a line for every rule header.
 #include <string>
 
+#include "all_rules.h"
 #include "backends/xla/hlo_rule.h"
-@RULE_INCLUDES@
+
 namespace fusemin::hlo {
 namespace {
 
@@ -12,8 +12,12 @@ class Prepared : public PreparedRule {
   explicit Prepared(const typename R::template Prepared<Value>& c) : c_(c) {}
 
   bool has_trust_ratio() const override { return HasTrustRatio<R>::kValue; }
-  void Update(Value gradient, Value* param, Value* slots) const override {
-    if constexpr (!HasTrustRatio<R>::kValue) R::Update(c_, gradient, *param, slots);
+  int num_step_sums() const override { return StepSums<R>::kNames.kSize; }
+  void Update(Value gradient, Value* param, Value* slots, Value* addends) const override {
+    if constexpr (!HasTrustRatio<R>::kValue) UpdateElement<R>(c_, gradient, *param, slots, addends);
+  }
+  void Finish(const Value* hyperparameters, Value step, const Value* sums, Value* scalars) const override {
+    if constexpr (HasStepSums<R>::kValue) R::Finish(hyperparameters, step, sums, scalars);
   }
   void UpdateSlots(Value gradient, Value* slots) const override {
     if constexpr (HasTrustRatio<R>::kValue) R::UpdateSlots(c_, gradient, slots);
@@ -48,7 +52,10 @@ PrepareRule FindIn(RuleList<R...>, std::string_view name) {
 }  // namespace
 
 PrepareRule FindRule(std::string_view name) {
-@RULE_LOOKUPS@  return nullptr;
+#define FUSEMIN_FIND_IN(header, name) \
+  if (const PrepareRule found = FindIn(rules::header::Rules(), name)) return found;
+  FUSEMIN_FOR_EACH_RULE_HEADER(FUSEMIN_FIND_IN, name)
+  return nullptr;
 }
 
 }  // namespace fusemin::hlo
