@@ -46,7 +46,7 @@ NEEDS = {
 collect_ignore = [path for path, why_not in NEEDS.items() if why_not]
 
 # Minutes in few tests: begun first, so that no process is left with them at the end.
-FIRST = ("sanitizers/", "test_benchmarks_smoke", "xla/test_every_rule")
+FIRST = ("sanitizers/", "test_benchmarks_smoke", "xla/test_every_rule", "runs/test_checkpoints")
 
 
 def pytest_report_header():

@@ -33,6 +33,7 @@ RIVALS = {
     "models": {*OF_MINIMIZE, TAPE, "GradientTape loop, fuse(keras Adam)", "loss and gradient alone"},
     "threads": {f"fusemin, {what}, {n}" for what in ("op", "keras Adam") for n in ("1 thread", "2 threads")},
     "fit": {"stock Adam", "fused Adam", "no update"},
+    "runs": {"bare", "watched"},
     "xla": {*(f"{library}, keras Adam, jit" for library in ("fusemin", "tfp")), "10 steps", "converges at 5 of 100"},
 }
 CASES_OF_MODELS = 5

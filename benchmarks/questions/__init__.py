@@ -1,6 +1,6 @@
 """The questions, by name. A new one is a module here with a `QUESTION`, and a line below."""
 
-from benchmarks.questions import first_call, fit, leak, memory, models, steps, threads, update, xla
+from benchmarks.questions import first_call, fit, leak, memory, models, runs, steps, threads, update, xla
 
 QUESTIONS = {
     module.QUESTION.name: module.QUESTION
@@ -14,5 +14,6 @@ QUESTIONS = {
         threads,
         fit,
         xla,
+        runs,
     )
 }

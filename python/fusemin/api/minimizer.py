@@ -221,7 +221,8 @@ class Minimizer:
         with explained_failure(program.jit_compile) if program.jit_compile else contextlib.nullcontext():
             segments = program.segments(seed is not None, num_steps, batches, options)
             identity = {
-                "seed": seed if seed is None or isinstance(seed, int) else sanitized.numpy().tolist(),
+                # An int draws another seed at each call in a process.
+                "seed": seed if seed is None or isinstance(seed, int) else tf.get_static_value(sanitized).tolist(),
                 "jit_compile": program.jit_compile,
             }
             run = Run(

@@ -2,6 +2,7 @@
 
 import csv
 import os
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -40,7 +41,8 @@ class TensorBoard:
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self._directory, self._writer = os.fspath(directory), None
+        self._directory = os.fspath(directory)
+        self._writer: Any = None
         self._last = (0, 0.0)
 
     def __call__(self, state: RunState) -> None:
@@ -70,7 +72,8 @@ class CSVLog:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path, self._position = os.fspath(path), None
+        self._path = os.fspath(path)
+        self._position: int | None = None
 
     def __call__(self, state: RunState) -> None:
         columns = _scalars(state)

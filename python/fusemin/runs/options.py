@@ -65,7 +65,7 @@ def as_run_options(
     if time_limit is not None:
         if isinstance(time_limit, datetime.timedelta):
             time_limit = time_limit.total_seconds()
-        if isinstance(time_limit, bool) or not isinstance(time_limit, numbers.Real) or not time_limit > 0:
+        if isinstance(time_limit, bool) or not isinstance(time_limit, int | float) or not time_limit > 0:
             raise ValueError(f"`time_limit` must be a positive number of seconds, it is {time_limit!r}")
     if on_nonfinite not in POLICIES:
         raise ValueError(f"`on_nonfinite` must be one of {', '.join(map(repr, POLICIES))}, it is {on_nonfinite!r}")

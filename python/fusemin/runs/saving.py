@@ -40,7 +40,7 @@ class Saver:
         self._checkpoint, self._run, self._trace = checkpoint, run, trace
         self._callbacks, self._batches, self._identity = callbacks, batches, identity
         self._files = CheckpointFiles(checkpoint.directory, checkpoint.keep)
-        self._saved_step = None
+        self._saved_step: int | None = None
         self.due = Due(checkpoint.every, 0)
 
     def resume(self, num_steps: int) -> None:

@@ -77,7 +77,8 @@ class SegmentLength:
 
     def __init__(self, most: int, dues: list[Due]):
         self._most, self._dues = most, dues
-        self._steps, self._seconds = 0, None
+        self._steps = 0
+        self._seconds: float | None = None
 
     def next(self, taken: int, num_steps: int, seconds_left: float | None) -> int:
         """The number of steps after `taken` of `num_steps`, where there are so many seconds left."""

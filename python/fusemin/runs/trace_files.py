@@ -6,6 +6,7 @@ Format: `numpy.lib.format`, version 1.0, whose header has room for a number of r
 import io
 import os
 import zlib
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -30,7 +31,7 @@ class _LeafFile:
     def __init__(self, path: str, spec: tf.TensorSpec):
         self._path, self._dtype = path, np.dtype(spec.dtype.as_numpy_dtype)
         self._shape = tuple(spec.shape) if spec.shape.is_fully_defined() else None
-        self._file = None
+        self._file: Any = None
         self.num_rows, self.crc = 0, 0
 
     def _header(self) -> bytes:
