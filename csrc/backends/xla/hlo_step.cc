@@ -176,7 +176,8 @@ class Step {
     if (a_.has_accumulators) segment.accumulator = Select(s.applies, Constant(old.param, 0.0), collected);
     if (a_.has_averages) {
       segment.average = Store(UserOptions::AfterRule(s.options, Load(old.average), Load(segment.param)));
-      const Value replaces = UserOptions::Replaces(s.options, Known(old.param, false));
+      // Outside of a loop over elements: XLA refuses what nobody uses there.
+      const Value replaces = UserOptions::Replaces(s.options, Known(before_.iterations, false));
       segment.param = Select(replaces, segment.average, segment.param);
     }
     ForEach([&](auto member) { member(segment) = Select(s.taken, member(segment), member(old)); });
