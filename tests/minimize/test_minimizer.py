@@ -219,7 +219,8 @@ def test_explain_before_and_after_the_first_run():
     assert expected.rows[0].rule == "sgd"
 
 
-def test_explain_of_a_fallback():
+def test_explain_of_a_fallback(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     problem = Counted.make(Descent)
     minimizer = problem.minimizer()
     minimizer(1)
