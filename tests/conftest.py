@@ -12,6 +12,9 @@ from fusemin._build import HAS_CUDA_KERNELS
 from tests.gpu_device import libraries
 from tests.support.cuda.gpus import why_no_gpu
 
+# Tables are as wide as the terminal, which is another one on each machine.
+os.environ["COLUMNS"] = "120"
+
 # The lanes, each a marker: `python -m pytest -m fast`. What is in one is said here, by how the ids of tests begin.
 LANES = {
     "fast": (

@@ -36,6 +36,7 @@ def test_examples_run(page, tmp_path, monkeypatch):
 def test_notebooks_run(notebook, monkeypatch):
     """They compare the fit with that of TensorFlow Probability themselves."""
     monkeypatch.setattr(plt, "show", lambda: None)
+    plt.close("all")
     exec(compile(notebook.read_text(encoding="utf-8"), str(notebook), "exec"), {"__name__": "notebook"})
     assert len(plt.get_fignums()) == 1
     plt.close("all")

@@ -192,6 +192,9 @@ struct OptionList : Option... {
     }
     return false;
   }
+  // As a constant: device code may not call what is of the host only.
+  template <class One>
+  static constexpr bool kOnlyWhereDecays = OnlyWhereDecays<One>();
 
   template <template <class, class> class Has, unsigned kBits, unsigned kBit, class V, class Work>
   static FUSEMIN_HOST_DEVICE void WithOnFrom(const Prepared<V>&, const Work& work) {
@@ -223,7 +226,7 @@ struct OptionList : Option... {
 
   template <class One>
   FUSEMIN_HOST_DEVICE bool IsBeforeRule(bool decays) const {
-    if constexpr (HasBeforeRule<One>::kValue) return One::IsOn() && (decays || !OnlyWhereDecays<One>());
+    if constexpr (HasBeforeRule<One>::kValue) return One::IsOn() && (decays || !kOnlyWhereDecays<One>);
     return false;
   }
   template <class One>
@@ -294,7 +297,7 @@ struct OptionList : Option... {
   template <class One, unsigned kOn, class V>
   static FUSEMIN_HOST_DEVICE V BeforeRuleOf(const Prepared<V>& c, bool decays, V param) {
     if constexpr (HasBeforeRule<One>::kValue) {
-      if (IsOnIn<One, kOn>(c) && (decays || !OnlyWhereDecays<One>())) return One::BeforeRule(NumbersOf<One>(c), param);
+      if (IsOnIn<One, kOn>(c) && (decays || !kOnlyWhereDecays<One>)) return One::BeforeRule(NumbersOf<One>(c), param);
     }
     return param;
   }

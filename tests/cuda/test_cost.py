@@ -37,7 +37,7 @@ def test_launches_and_bytes(step, dtype, size):
     assert _core.cuda.num_launches(*step) == passes
 
 
-@pytest.mark.parametrize(("rule", "capacity"), [("sgd", 132), ("sgd_momentum", 103), ("adam", 84), ("amsgrad", 71)])
+@pytest.mark.parametrize(("rule", "capacity"), [("sgd", 132), ("sgd_momentum", 102), ("adam", 84), ("amsgrad", 71)])
 def test_tensors_of_a_launch(rule, capacity):
     for number, launches in ((capacity, 1), (capacity + 1, 2), (2 * capacity, 2), (2 * capacity + 1, 3)):
         assert _core.cuda.num_launches(rule, "float32", [3] * number) == launches

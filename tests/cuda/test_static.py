@@ -28,17 +28,24 @@ BUILT = tuple(f"sm_{a}" for a in _core.build_info()["cuda_architectures"].split(
 SAMPLE = ("common", "lion")
 CHECKED = {unit: ARCHITECTURES if unit in SAMPLE else BUILT for unit in UNITS}
 
-# Bytes of stack. Vectors whose elements each have two powers take some on the oldest architectures. It is an option of
-# Ftrl that few use; the page says so.
+# Bytes of stack. Vectors whose elements each have two powers, or many slots, take some. They are rules that few use; the
+# page says so.
+_STACK = {
+    ("adan", "float32"): {"sm_70": 16},
+    ("adan", "float16"): {"sm_70": 40, "sm_75": 16, "sm_80": 16, "sm_90": 16, "sm_100": 16, "sm_120": 16},
+    ("adan", "bfloat16"): {"sm_70": 48, "sm_75": 24, "sm_80": 24, "sm_90": 24, "sm_100": 24, "sm_120": 24},
+    ("ftrl_power", "float32"): {"sm_70": 8, "sm_80": 8},
+    ("ftrl_power", "float16"): {"sm_70": 24, "sm_75": 8, "sm_80": 8, "sm_90": 8, "sm_120": 8},
+    ("ftrl_power", "bfloat16"): {"sm_70": 32, "sm_75": 8, "sm_80": 16, "sm_90": 16, "sm_100": 8, "sm_120": 8},
+    ("prodigy", "float32"): {"sm_70": 8, "sm_90": 8},
+    ("prodigy", "float16"): {"sm_70": 32, "sm_75": 8, "sm_80": 16, "sm_90": 16, "sm_100": 16, "sm_120": 16},
+    ("prodigy", "bfloat16"): {"sm_70": 40, "sm_75": 16, "sm_80": 16, "sm_90": 24, "sm_100": 24, "sm_120": 24},
+}
 SPILLS = {
     (f"{rule}{kernel}", dtype, architecture): size
-    for rule, dtype, architecture, size in (
-        ("ftrl_power", "float32", "sm_70", 24),
-        ("ftrl_power", "float16", "sm_70", 24),
-        ("ftrl_power", "bfloat16", "sm_70", 24),
-        ("ftrl_power", "float16", "sm_75", 8),
-    )
-    for kernel in ("", "_kernel")
+    for (rule, dtype), sizes in _STACK.items()
+    for architecture, size in sizes.items()
+    for kernel in (("", "_kernel") if rule == "ftrl_power" else ("",))
 }
 
 

@@ -43,7 +43,8 @@ def test_no_option_is_named_outside_of_its_folder():
     structs = re.findall(r"^struct (\w+) \{\n  double ", "".join(map(_text, CSRC.glob("options/*.h"))), re.MULTILINE)
     assert len(structs) >= 7
     names = re.compile(rf"\b({'|'.join([*OPTIONS, *structs])})\b")
-    sources = [path for path in CSRC.rglob("*") if path.is_file() and path.parent.name != "options"]
+    # A rule may have a hyperparameter of the name of an option.
+    sources = [path for path in CSRC.rglob("*") if path.is_file() and path.parent.name not in ("options", "rules")]
     assert len(sources) > 50
     found = {f"{path.relative_to(CSRC)}: {name}" for path in sources for name in names.findall(_text(path))}
     assert found == set()

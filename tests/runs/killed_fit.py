@@ -17,7 +17,7 @@ import tensorflow as tf
 
 import fusemin
 
-NUM_STEPS = 600
+NUM_STEPS = 2400
 
 
 def fit(directory, jit_compile, started=None):

@@ -154,9 +154,9 @@ MUTANTS = {
         AssertionError,
     ),
     "every parameter decays": Mutant(
-        STEP,
-        "p.options.AnyBeforeRule(chunk.decays);",
-        "p.options.AnyBeforeRule(true);",
+        "options/weight_decay.h",
+        "OptionTensors::kDecays",
+        "OptionTensors::kNone",
         "weight_decay",
         AssertionError,
     ),
