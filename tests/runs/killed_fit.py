@@ -1,4 +1,4 @@
-"""A fit that is killed again and again, until it has come to its end: `python -m tests.runs.killed_fit`.
+"""A fit that is killed again and again: `python -m tests.runs.killed_fit`. One that comes to its end begins anew.
 
 TensorFlow is imported once. Each try is a fork of the process before TensorFlow has begun to run anything, which takes
 a tenth of the time of a new process.
@@ -17,7 +17,7 @@ import tensorflow as tf
 
 import fusemin
 
-NUM_STEPS = 2400
+NUM_STEPS = 600
 
 
 def fit(directory, jit_compile, started=None):
@@ -90,21 +90,25 @@ def main():
     parser.add_argument("--kills", type=int)
     parser.add_argument("--jit", action="store_true")
     args = parser.parse_args()
-    for name in ("whole", "killed"):
-        os.makedirs(os.path.join(args.directory, name))
-    print("whole:", attempt(os.path.join(args.directory, "whole"), args.jit, None), flush=True)
+
+    def attempt_in(name, kill_after):
+        directory = os.path.join(args.directory, name)
+        os.makedirs(directory, exist_ok=True)
+        return attempt(directory, args.jit, kill_after)
+
+    print("whole:", attempt_in("whole", None), flush=True)
     random.seed(0)
-    kills = 0
+    kills = ends = 0
     while kills < args.kills:
         after = random.randrange(4) if kills % 5 == 4 else random.uniform(0.0, 0.05)
-        outcome = attempt(os.path.join(args.directory, "killed"), args.jit, after)
+        outcome = attempt_in(f"killed_{ends}", after)
         if outcome == "ended":
-            break
-        if outcome != "killed":
+            ends += 1
+        elif outcome == "killed":
+            kills += 1
+        else:
             sys.exit(outcome)
-        kills += 1
-    if kills == args.kills:
-        print("last:", attempt(os.path.join(args.directory, "killed"), args.jit, None), flush=True)
+    print("last:", attempt_in(f"killed_{ends}", None), flush=True)
     print("kills:", kills, flush=True)
 
 
