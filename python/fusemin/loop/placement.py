@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from fusemin import _compat, graphs
 from fusemin.families import find_variable
+from fusemin.update.gpu_support import is_on_gpu
 
 # TensorFlow keeps these in the memory of the host where a loop carries them, also on a GPU.
 _OF_HOST = (tf.int32, tf.string)
@@ -42,8 +43,8 @@ def host_scope(dtype: tf.DType):
 
 def gpus_of(variables) -> list[str]:
     """The full names of the GPUs that variables are on."""
-    devices = dict.fromkeys(v.device for v in map(find_variable, variables) if v is not None)
-    return [device for device in devices if "/device:GPU:" in device]
+    found = [v for v in map(find_variable, variables) if v is not None]
+    return list(dict.fromkeys(v.device for v in found if is_on_gpu(v)))
 
 
 def gpus_here() -> list[str]:

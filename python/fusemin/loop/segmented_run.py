@@ -7,6 +7,7 @@ import tensorflow as tf
 from fusemin import graphs
 from fusemin.loop.loop import Carry, Loop, Options
 from fusemin.loop.segment import take_segment
+from fusemin.loop.watch import KeepBest
 
 
 class _WithLoss:
@@ -57,7 +58,8 @@ class SegmentProgram:
         keep_best = options.keep_best
         if keep_best is not None and keep_best.monitor is not None:
             monitor = keep_best.monitor
-            keep_best.monitor = lambda returned: monitor(returned[0])
+            keep_best = KeepBest(lambda returned: monitor(returned[0]))  # `_WithLoss` puts the trace into a tuple.
+            options = options._replace(keep_best=keep_best)
 
         # What is traced refers to no program, so that no cycle keeps one alive.
         def begin(seed):
@@ -158,7 +160,7 @@ class SegmentedRun:
     def go_on(self, carry: Carry, taken: int) -> None:
         """Goes on from where another run was, or this one."""
         self.carry, self.taken = carry, taken
-        self.converged = tf.is_tensor(carry.done) and bool(carry.done)
+        self.converged = _has_ended(carry)
 
     def take(self, num_steps: int, inputs=()) -> list[tf.Tensor]:
         """Takes up to `num_steps` steps, at least 1 and at most the program's capacity. Returns the leaves of their
@@ -167,11 +169,15 @@ class SegmentedRun:
             raise ValueError("the run has converged; it takes no more steps")
         self.carry, leaves = self.program.take(self.carry, self.taken, num_steps, inputs)
         self.taken += int(self.carry.taken)
-        ended = tf.is_tensor(self.carry.done) and bool(self.carry.done)
         if self.carry.watch.nonfinite:
             self.not_finite = int(self.carry.watch.nonfinite.cause)
         if self.not_finite:
             self.taken -= 1
             leaves = [leaf[:-1] for leaf in leaves]
-        self.converged = ended and not self.not_finite
+        self.converged = _has_ended(self.carry) and not self.not_finite
         return leaves
+
+
+def _has_ended(carry: Carry) -> bool:
+    """Whether the loop was left before all steps that were asked for."""
+    return tf.is_tensor(carry.done) and bool(carry.done)

@@ -21,6 +21,12 @@ def arithmetic_dtype(dtype: tf.DType) -> tf.DType:
     return tf.float32 if tf.as_dtype(dtype).size < 4 else tf.as_dtype(dtype)
 
 
+def load(x) -> tf.Tensor:
+    """A tensor or variable in the dtype that it is computed in."""
+    x = tf.convert_to_tensor(x)
+    return tf.cast(x, arithmetic_dtype(x.dtype))
+
+
 def narrow(numbers: dict[str, tf.Tensor], dtype: tf.DType) -> types.SimpleNamespace:
     """Numbers of a step, by name, rounded to the type of the arithmetic."""
     return types.SimpleNamespace(**{name: tf.cast(x, dtype) for name, x in numbers.items()})
@@ -51,9 +57,11 @@ class Optimizer(keras.optimizers.Optimizer):
 
     Attributes:
       slot_names: of the slot variables of each variable. `_x` holds those of name x.
+      slots_from_variable: names of those that begin as the variable, and not as 0.
     """
 
     slot_names: tuple[str, ...]
+    slots_from_variable: tuple[str, ...] = ()
 
     @property
     def decays_in_rule(self) -> bool:
@@ -103,6 +111,8 @@ class Optimizer(keras.optimizers.Optimizer):
 
     def _initializer(self, name: str, variable):
         """The initializer of a slot."""
+        if name in self.slots_from_variable:
+            return lambda shape, dtype=None: tf.convert_to_tensor(variable)
         return "zeros"
 
     def _add_scalar(self, name: str, value: float):

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from fusemin.families.family import Adapter
 from fusemin.families.own import fused_by
-from fusemin.optimizers.base import Optimizer, arithmetic_dtype, check_fraction, excluded_from_decay, wide
+from fusemin.optimizers.base import Optimizer, check_fraction, excluded_from_decay, load, wide
 
 
 @fused_by(
@@ -64,6 +64,7 @@ class Prodigy(Optimizer):
     """
 
     slot_names = ("momentum", "velocity", "s", "start")
+    slots_from_variable = ("start",)
 
     def __init__(
         self,
@@ -102,11 +103,6 @@ class Prodigy(Optimizer):
         self._d_ratio = self._add_scalar("d_ratio", 1.0)
         self._r = self._add_scalar("r", 0.0)
 
-    def _initializer(self, name, variable):
-        if name == "start":
-            return lambda shape, dtype=None: tf.convert_to_tensor(variable)
-        return super()._initializer(name, variable)
-
     def _gamma(self, learning_rate):
         if not self.use_bias_correction:
             return learning_rate
@@ -121,11 +117,11 @@ class Prodigy(Optimizer):
             )
         indices = [self._get_variable_index(v) for v in trainable_variables]
         descents = [
-            _sum(self._load(g) * (self._load(self._start[i]) - self._load(v)))
+            _sum(load(g) * (load(self._start[i]) - load(v)))
             for g, v, i in zip(grads, trainable_variables, indices, strict=True)
         ]
         super()._backend_update_step(grads, trainable_variables, learning_rate)
-        magnitude = tf.add_n([_sum(tf.abs(self._load(self._s[i]))) for i in indices])
+        magnitude = tf.add_n([_sum(tf.abs(load(self._s[i]))) for i in indices])
         d, ratio, decay = wide(self._d.value), wide(self._d_ratio.value), wide(self.decay_of_sums)
         taken = (1.0 - decay) * self._gamma(wide(learning_rate))
         r = wide(self._r.value) * decay * ratio**2 + tf.add_n(descents) * taken
@@ -135,11 +131,6 @@ class Prodigy(Optimizer):
         self.assign(self._r, r)
         self.assign(self._d_ratio, d / next_d)
         self.assign(self._d, next_d)
-
-    @staticmethod
-    def _load(x):
-        x = tf.convert_to_tensor(x)
-        return tf.cast(x, arithmetic_dtype(x.dtype))
 
     def _numbers(self, learning_rate, decays):
         beta_1, beta_2, beta_3 = wide(self.beta_1), wide(self.beta_2), wide(self.decay_of_sums)

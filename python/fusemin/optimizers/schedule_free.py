@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from fusemin.families.family import Adapter
 from fusemin.families.own import fused_by
-from fusemin.optimizers.base import Optimizer, arithmetic_dtype, check_fraction, excluded_from_decay, wide
+from fusemin.optimizers.base import Optimizer, check_fraction, excluded_from_decay, load, wide
 
 
 @fused_by(
@@ -67,6 +67,7 @@ class ScheduleFreeAdamW(Optimizer):
     """
 
     slot_names = ("z", "velocity")
+    slots_from_variable = ("z",)
 
     def __init__(
         self,
@@ -102,11 +103,6 @@ class ScheduleFreeAdamW(Optimizer):
         with tf.device("CPU:0"):
             self._holds_average = self.add_variable((), "zeros", "bool", name="holds_average")
 
-    def _initializer(self, name, variable):
-        if name == "z":
-            return lambda shape, dtype=None: tf.convert_to_tensor(variable)
-        return super()._initializer(name, variable)
-
     def find_step_reason(self):
         if self.built and self._is_average():
             return "its variables hold the average of the iterates. Call `train()` first, or leave `evaluation()`"
@@ -131,9 +127,8 @@ class ScheduleFreeAdamW(Optimizer):
         for variable, z in zip(self._trainable_variables, self._z, strict=True):
             # y = (1 - beta_1) z + beta_1 x.
             share = 1.0 - 1.0 / self.beta_1 if to_average else 1.0 - self.beta_1
-            dtype = arithmetic_dtype(z.dtype)
-            now, end = (tf.cast(tf.convert_to_tensor(v), dtype) for v in (variable, z))
-            self.assign(variable, now + (end - now) * tf.constant(share, dtype))
+            now, end = load(variable), load(z)
+            self.assign(variable, now + (end - now) * tf.constant(share, now.dtype))
         self._holds_average.assign(to_average)
 
     @contextlib.contextmanager

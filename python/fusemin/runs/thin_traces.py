@@ -2,7 +2,6 @@
 
 from typing import Protocol
 
-import numpy as np
 import tensorflow as tf
 
 
@@ -92,8 +91,3 @@ def every_row(leaves: list, before: int, every: int) -> list:
 def repeated(leaves: list, count: int) -> list:
     """The last row of each leaf, so many times."""
     return [tf.repeat(tf.convert_to_tensor(leaf[-1:]), count, axis=0) for leaf in leaves]
-
-
-def nbytes(leaves: list) -> int:
-    """Memory of tensors, in bytes."""
-    return sum(int(np.prod(leaf.shape)) * leaf.dtype.size for leaf in leaves)

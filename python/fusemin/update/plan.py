@@ -162,20 +162,20 @@ def _reasons(family, optimizer, variables, unwrapped, gradients, context: Contex
     if not variables:
         yield "there is no variable to update"
     yield from _class_reasons(family, optimizer)
-    inner = family.inner(optimizer)
+    adapter, inner = family.adapter(optimizer), family.inner(optimizer)
     reason = family.find_step_reason(optimizer, variables)
     if reason is not None:
         yield reason
     if any(v is None for v in unwrapped):
         yield "a variable is of an unsupported type"
     option = family.unsupported_option(optimizer, unwrapped)
-    option = option or family.adapter(optimizer).unsupported(inner, unwrapped)
+    option = option or adapter.unsupported(inner, unwrapped)
     if option:
         yield f"{type(optimizer).__name__} uses {option}, which is not fused"
     if context.strategy:
         yield "a tf.distribute strategy is in use"
     yield from _variable_reasons(unwrapped, context)
-    yield from _common_reasons(optimizer, inner, family.adapter(optimizer).rule(inner), unwrapped, context)
+    yield from _common_reasons(optimizer, inner, adapter.rule(inner), unwrapped, context)
     if gradients is not None:
         yield from _gradient_reasons(family, optimizer, variables, unwrapped, gradients, context)
 
