@@ -44,13 +44,14 @@ class Line:
             if pair is None or None in pair:
                 continue
             measured = ratios(*pair)
-            median = statistics.median(measured)
+            # As it is shown: a line that prints its limit meets it.
+            median = float(f"{statistics.median(measured):.4g}")
             yield {
                 "issue": self.issue,
                 "question": self.question,
                 "what": self.what,
                 "case": case,
-                "measured": float(f"{median:.4g}"),
+                "measured": median,
                 "quartiles": [float(f"{q:.4g}") for q in quartiles(measured)],
                 "limit": self.limit,
                 "at_least": self.at_least,

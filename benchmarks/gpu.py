@@ -5,7 +5,8 @@
 update are those of parameter and slots read and written and of the gradient read; the bandwidth that they are compared
 with is that of a copy on the same device in the same rounds, whose bytes count read and written. A sample is the mean
 over the steps of a run and ends with a copy of one number to the host, which waits for the device. Rounds are
-interleaved. Parameters are checked after the first run.
+interleaved. Parameters are checked after the first run. "minimize" is a step of `minimize` of fusemin and of TFP, with
+the trace of the loss, in the default mode and compiled by XLA, as `python -m benchmarks steps` measures them.
 
 Without a GPU it says so and measures nothing; --cpu runs the same on the CPU device, to see that it works.
 """
@@ -18,6 +19,8 @@ import os
 import pathlib
 import sys
 
+from benchmarks import report
+from benchmarks.problems import FIFTY, FOUR_MILLION, SCALAR, Quadratic
 from benchmarks.timing import Row, cases, interleave, measure, median_ratio
 
 NOTHING = "no GPU: nothing was measured"
@@ -28,6 +31,12 @@ STOCK = "stock, "
 SMOKE_CASES = (("2 variables of 1,000", [(1_000,)] * 2, 10),)
 SMOKE_ROUNDS, ROUNDS = 2, 9
 LEARNING_RATE = 1e-6
+ADAMS = ("keras Adam", "tf_keras legacy Adam")
+# Of `minimize`: problems, the steps in a run, and the seconds of a sample.
+MINIMIZED = {
+    "smoke": ([(Quadratic("2 variables of 10", 2, (10,)), 10)], 0.0),
+    "full": ([(FIFTY, 200), (SCALAR, 500), (FOUR_MILLION, 100)], 0.1),
+}
 # Of an element of float32: parameter and two slots read and written, the gradient read.
 BYTES = 28
 
@@ -188,10 +197,38 @@ def run_case(name, shapes, num_steps, rounds):
     return rows
 
 
+def all_rows(size, rounds):
+    """Lists of rows, each when it is measured."""
+    for name, shapes, num_steps in SMOKE_CASES if size == "smoke" else _full_cases():
+        report.progress(name)
+        yield run_case(name, shapes, num_steps, rounds)
+    yield from minimize_rows(size, rounds)
+
+
+def minimize_rows(size, rounds):
+    """The rows of `minimize`, problem by problem."""
+    from benchmarks import race
+    from benchmarks.rivals import rivals_for
+
+    problems, seconds = MINIMIZED[size]
+    names = {f"{by}, {adam}{mode}" for by in ("tfp", "fusemin") for adam in ADAMS for mode in ("", ", jit")}
+    for problem, num_steps in problems:
+        rows = race.race("minimize", problem, rivals_for(problem, names), num_steps, seconds, rounds)
+        for mode in ("", ", jit"):
+            of_mode = [row for row in rows if row.rival.endswith(", jit") == bool(mode)]
+            race.compare(of_mode, f"stock{mode}", "times stock")
+        for row in rows:
+            row.case = f"minimize, {problem.name}"
+        yield rows
+
+
 def summary(rows):
     """A line for each fused row."""
     lines = []
     for case, here in cases(rows).items():
+        for row in here if case.startswith("minimize") else []:
+            if row.rival.startswith("fusemin"):
+                lines.append(f"{case}: {row.rival} is {row.facts['times stock']:.2f} times as fast as the fastest TFP")
         for row in here:
             if row.rival.startswith(FUSED):
                 share = row.facts.get("of the copy's bandwidth")
@@ -224,8 +261,6 @@ def main(arguments=None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
-    from benchmarks import report
-
     if not options.cpu and not tf.config.list_physical_devices("GPU"):
         print(NOTHING)
         return 0
@@ -235,9 +270,8 @@ def main(arguments=None) -> int:
     rows = []
     rounds = options.rounds or (SMOKE_ROUNDS if options.smoke else ROUNDS)
     with tf.device(device):
-        for name, shapes, num_steps in SMOKE_CASES if options.smoke else _full_cases():
-            report.progress(f"{device}: {name}")
-            rows += run_case(name, shapes, num_steps, rounds)
+        for more in all_rows("smoke" if options.smoke else "full", rounds):
+            rows += more
             result = {
                 "machine": described,
                 "device": device,
