@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import types
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import tensorflow as tf
 
@@ -100,12 +100,12 @@ class Adapter:
       sparse: what stock does with a sparse gradient, from the optimizer instance.
     """
 
-    rule: Callable[[object], str]
+    rule: Callable[[Any], str]
     slots: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    hyperparameters: Callable[[object], Mapping[str, Hyperparameter]] = lambda optimizer: {}
+    hyperparameters: Callable[[Any], Mapping[str, Hyperparameter]] = lambda optimizer: {}
     scalars: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    unsupported: Callable[[object, list[tf.Variable]], str | None] = lambda optimizer, variables: None
-    sparse: Callable[[object], SparseUpdate] = lambda optimizer: SparseUpdate()
+    unsupported: Callable[[Any, list[tf.Variable]], str | None] = lambda optimizer, variables: None
+    sparse: Callable[[Any], SparseUpdate] = lambda optimizer: SparseUpdate()
 
 
 def wrapped_optimizers(optimizer) -> list:
