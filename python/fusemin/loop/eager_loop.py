@@ -6,7 +6,7 @@ from fusemin.loop import seeds
 from fusemin.loop.differentiation import differentiator
 from fusemin.loop.loop import Options
 from fusemin.loop.trace_plan import convert_leaf
-from fusemin.loop.traceable import MinimizeTraceableQuantities, normalize_trace_fn
+from fusemin.loop.traceable import normalize_trace_fn, quantities_of_step
 from fusemin.loop.variable_step import applier
 from fusemin.loop.variables import unwrap_variable
 from fusemin.update.gradients import densify
@@ -48,15 +48,14 @@ def run_eagerly(step: EagerStep, num_steps: int, seed, trace_fn, options: Option
                     tf.constant(index), loss, gradients, parameters, criterion_state
                 )
         traced = normalize_trace_fn(trace_fn, step.variables)(
-            MinimizeTraceableQuantities(
-                step=tf.constant(index),
-                loss=loss,
-                gradients=gradients,
-                parameters=parameters,
+            quantities_of_step(
+                tf.constant(index),
+                loss,
+                gradients,
+                parameters,
                 has_converged=has_converged,
-                convergence_criterion_state=criterion_state,
-                optimizer_state=(),
-                seed=tf.constant(-1) if seed is None else seed,
+                criterion_state=criterion_state,
+                seed=seed,
             )
         )
         rows.append(tf.nest.map_structure(convert_leaf, traced))

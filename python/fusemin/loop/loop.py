@@ -12,7 +12,7 @@ import tensorflow as tf
 from fusemin import graphs
 from fusemin.loop import seeds
 from fusemin.loop.trace_plan import TracePlan, allocate, scatter_rows, trace_shape, write_rows
-from fusemin.loop.traceable import MinimizeTraceableQuantities
+from fusemin.loop.traceable import quantities_of_step
 from fusemin.loop.watch import KeepBest, Policy, Watcher
 from fusemin.update.gpu_support import has_kernels
 from fusemin.update.stock_ops import is_stock
@@ -69,20 +69,12 @@ def _trial(step, trace_fn, criterion, use_seed, step_writes: bool) -> tuple[Trac
     def trial(index, loss, gradients, parameters, optimizer_state, seed):
         nonlocal plan
         state = criterion.bootstrap(loss, gradients, parameters) if criterion is not None else ()
-        has_converged = tf.zeros(tf.shape(loss), tf.bool)
-        quantities = MinimizeTraceableQuantities(
-            step=index,
-            loss=loss,
-            gradients=gradients,
-            parameters=parameters,
-            has_converged=has_converged,
-            convergence_criterion_state=state,
-            optimizer_state=optimizer_state,
-            seed=seed,
+        quantities = quantities_of_step(
+            index, loss, gradients, parameters, criterion_state=state, optimizer_state=optimizer_state, seed=seed
         )
         of_update = [parameters, optimizer_state]
         if criterion is not None:
-            of_update += [has_converged, tf.nest.map_structure(tf.convert_to_tensor, state)]
+            of_update += [quantities.has_converged, tf.nest.map_structure(tf.convert_to_tensor, state)]
         late = {t.op for t in tf.nest.flatten(of_update, expand_composites=True)}
         traced, effects = graphs.with_effects(trace_fn, quantities)
         source = functools.partial(step.trace_source, quantities=quantities, effects=effects)
@@ -190,22 +182,13 @@ class Loop:
         calls_trace_fn = bool(plan.derived_specs) or plan.effects or watcher.monitor is not None
         index = _plus(_plus(carry.taken, offset), before)
 
-        def traced(loss, gradients, parameters, has_converged, criterion_state, optimizer_state):
-            quantities = MinimizeTraceableQuantities(
-                step=index,
-                loss=loss,
-                gradients=gradients,
-                parameters=parameters,
-                has_converged=has_converged,
-                convergence_criterion_state=criterion_state,
-                optimizer_state=optimizer_state,
-                seed=next_seed if self.use_seed else tf.constant(-1),
+        def traced(*of_result, **others):
+            return self._trace_fn(
+                quantities_of_step(index, *of_result, seed=next_seed if self.use_seed else None, **others)
             )
-            return self._trace_fn(quantities)
 
         def early_leaves(loss, gradients, parameters):
-            unconverged = tf.zeros(tf.shape(loss), tf.bool)
-            leaves = plan.derived(traced(loss, gradients, parameters, unconverged, carry.criterion_state, ()))
+            leaves = plan.derived(traced(loss, gradients, parameters, criterion_state=carry.criterion_state))
             return [leaf for leaf, early in zip(leaves, plan.early, strict=True) if early]
 
         def gate(loss, gradients):
@@ -243,9 +226,9 @@ class Loop:
                 result.loss,
                 result.gradients,
                 result.parameters,
-                has_converged,
-                criterion_state,
-                result.optimizer_state,
+                has_converged=has_converged,
+                criterion_state=criterion_state,
+                optimizer_state=result.optimizer_state,
             )
             derived = self.write_rows(derived, plan.derived(returned), carry.taken, row_offset=offset)
             watch = watcher.after(watch, index, returned)

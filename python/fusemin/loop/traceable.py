@@ -43,6 +43,37 @@ class MinimizeTraceableQuantities(
     __slots__ = ()
 
 
+def quantities_of_step(
+    step,
+    loss,
+    gradients,
+    parameters,
+    *,
+    has_converged=None,
+    criterion_state=(),
+    optimizer_state=(),
+    seed=None,
+) -> MinimizeTraceableQuantities:
+    """The quantities of a step, with what stands for those that it has not.
+
+    Args:
+      step, loss, gradients, parameters, optimizer_state: the attributes of these names.
+      has_converged: None before there is a decision, or without a criterion: then nothing has.
+      criterion_state: the attribute `convergence_criterion_state`.
+      seed: None without one.
+    """
+    return MinimizeTraceableQuantities(
+        step=step,
+        loss=loss,
+        gradients=gradients,
+        parameters=parameters,
+        has_converged=tf.zeros(tf.shape(loss), tf.bool) if has_converged is None else has_converged,
+        convergence_criterion_state=criterion_state,
+        optimizer_state=optimizer_state,
+        seed=tf.constant(-1) if seed is None else seed,
+    )
+
+
 def trace_loss(traceable_quantities: MinimizeTraceableQuantities) -> tf.Tensor:
     """The default `trace_fn`: the loss of every step."""
     return traceable_quantities.loss
