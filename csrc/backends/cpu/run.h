@@ -12,8 +12,12 @@
 
 namespace fusemin::cpu {
 
-// Below this many bytes moved for each thread, fewer threads are faster than waking another.
-constexpr int64_t kMinBytesPerThread = 1024 * 1024;
+// Below this many bytes moved for each thread, fewer threads are faster than waking another. tests/sanitizers has
+// threads share less.
+#ifndef FUSEMIN_MIN_BYTES_PER_THREAD
+#define FUSEMIN_MIN_BYTES_PER_THREAD 1024 * 1024
+#endif
+constexpr int64_t kMinBytesPerThread = FUSEMIN_MIN_BYTES_PER_THREAD;
 
 // Elements that are worked on at a time where more than the rule's own loop goes over them: few enough to be still in
 // the first-level cache for the next loop.
