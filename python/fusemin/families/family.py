@@ -167,7 +167,8 @@ class Family(abc.ABC):
         return {name: value for name, value in vars(optimizer).items() if name != STEPS_ATTRIBUTE}
 
     def adapter(self, optimizer) -> Adapter | None:
-        return self.adapters.get(self.library_class(self.inner(optimizer)).__name__)
+        library_class = self.library_class(self.inner(optimizer))
+        return None if library_class is None else self.adapters.get(library_class.__name__)
 
     def overridden(self, optimizer) -> str | None:
         """The name of a hook that a user's subclass overrides, or None."""
@@ -176,8 +177,10 @@ class Family(abc.ABC):
         for c in mro[: mro.index(library_class)]:
             for name in sorted(self.hooks & vars(c).keys()):
                 return f"{c.__name__}.{name}"
-        for name in sorted(self.hooks & vars(optimizer).keys()):
-            return f"the instance's {name}"
+        held = vars(optimizer)
+        # Asked at each step of a fused optimizer, and then quicker than the names are found.
+        if not self.hooks.isdisjoint(held):
+            return f"the instance's {min(self.hooks & held.keys())}"
         return None
 
     def unsupported_option(self, optimizer, variables: list[tf.Variable]) -> str | None:

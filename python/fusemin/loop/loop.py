@@ -252,26 +252,36 @@ class Loop:
     def repeat(self, carry: Carry, rows: Rows, end, body, most=None) -> tuple[Carry, Rows]:
         """`body(carry, rows)` as long as fewer than `end` steps have been taken, and none has ended the loop."""
 
-        def unfinished(carry, rows):
+        # As a list of tensors: what TensorFlow does with a structure takes Python long, again and again.
+        structure = (carry, rows)
+
+        def unfinished(*tensors):
+            carry, _ = tf.nest.pack_sequence_as(structure, tensors)
             more = carry.taken < end
             return more & ~carry.done if self.may_end else more
 
-        # A NamedTuple of lists is a structure that while loops keep.
-        shapes = tf.nest.map_structure(lambda t: t.shape, carry)
-        carry_shapes = shapes._replace(criterion_state=tf.nest.map_structure(lambda s: s.shape, self.criterion_spec))
-        rows_shapes = Rows(
-            [b.shape for b in rows.written],
-            [trace_shape(b, s) for b, s in zip(rows.derived, self.plan.derived_specs, strict=True)],
+        def taken(*tensors):
+            after = body(*tf.nest.pack_sequence_as(structure, tensors))
+            tf.nest.assert_same_structure(structure, after)
+            return tf.nest.flatten(after)
+
+        tensors = tf.nest.flatten(structure)
+        # The state of a criterion and rows of a trace may be of unknown shape.
+        shapes = tf.nest.map_structure(lambda t: t.shape, carry)._replace(
+            criterion_state=tf.nest.map_structure(lambda s: s.shape, self.criterion_spec)
         )
-        return tf.while_loop(
+        derived = [trace_shape(b, s) for b, s in zip(rows.derived, self.plan.derived_specs, strict=True)]
+        shapes = [*tf.nest.flatten(shapes), *(b.shape for b in rows.written), *derived]
+        tensors = tf.while_loop(
             unfinished,
-            body,
-            (carry, rows),
-            (carry_shapes, rows_shapes),
+            taken,
+            tensors,
+            shapes,
             parallel_iterations=1,
             # What the gradient of a loop needs of it has memory of fixed size in XLA.
             maximum_iterations=most if self.in_xla and graphs.is_recorded() else None,
         )
+        return tf.nest.pack_sequence_as(structure, tensors)
 
 
 def _plus(tensor: tf.Tensor, number) -> tf.Tensor:

@@ -18,18 +18,33 @@ def find_gradient_reason(gradient, variable: tf.Variable, xla: bool) -> str | No
 
 
 def _find_mismatch(gradient, variable: tf.Variable, xla: bool) -> str | None:
-    if gradient is None:
-        return "is None"
-    tensors = [gradient.values, gradient.indices] if is_sparse(gradient) else [gradient]
-    for tensor in tensors:
+    # Asked of each gradient at each step of a fused optimizer: what is the same object is not compared.
+    if is_sparse(gradient):
+        return _find_sparse_mismatch(gradient, variable, xla)
+    if not isinstance(gradient, tf.Tensor):
+        return _not_a_tensor(gradient)
+    dtype, shape = gradient.dtype, gradient.shape
+    if dtype is not variable.dtype and dtype != variable.dtype:
+        return _of_another_dtype(gradient, variable)
+    if not shape.is_compatible_with(variable.shape):
+        return f"has shape {shape}, not {variable.shape}"
+    return None
+
+
+def _not_a_tensor(given) -> str:
+    return "is None" if given is None else f"is a {type(given).__name__}, not a tensor"
+
+
+def _of_another_dtype(gradient, variable: tf.Variable) -> str:
+    return f"is of {gradient.dtype.name}, not of {variable.dtype.name}"
+
+
+def _find_sparse_mismatch(gradient: tf.IndexedSlices, variable: tf.Variable, xla: bool) -> str | None:
+    for tensor in (gradient.values, gradient.indices):
         if not isinstance(tensor, tf.Tensor):
             return f"is a {type(tensor).__name__}, not a tensor"
     if gradient.dtype != variable.dtype:
-        return f"is of {gradient.dtype.name}, not of {variable.dtype.name}"
-    if not is_sparse(gradient):
-        if not gradient.shape.is_compatible_with(variable.shape):
-            return f"has shape {gradient.shape}, not {variable.shape}"
-        return None
+        return _of_another_dtype(gradient, variable)
     if gradient.indices.dtype not in INDEX_DTYPES:
         return f"has indices of {gradient.indices.dtype.name}"
     slices = tf.TensorShape([None]).concatenate(variable.shape[1:])

@@ -138,13 +138,16 @@ def plan(
     variables = list(variables)
     unwrapped = [find_variable(v) for v in variables]
     family = find_family(optimizer)
-    reason = next(_reasons(family, optimizer, variables, unwrapped, gradients, context), None)
+    adapter = None if family is None else family.adapter(optimizer)
+    # Inside XLA the kernels are not CUDA's.
+    gpus = set() if context.xla else {v.device for v in unwrapped if v is not None and is_on_gpu(v)}
+    reason = next(_reasons(family, adapter, optimizer, variables, unwrapped, gradients, context, gpus), None)
     if reason is not None:
         return Stock(reason)
-    adapter, inner = family.adapter(optimizer), family.inner(optimizer)
+    inner = family.inner(optimizer)
     rule = adapter.rule(inner)
     check_adapter(family, adapter, inner, rule)
-    reason = next(_driver_reasons(rule, unwrapped, context), None)
+    reason = next(_driver_reasons(rule, unwrapped, gpus), None)
     if reason is not None:
         return Stock(reason)
     return Fused(rule, optimizer, family, adapter, variables, unwrapped, context)
@@ -152,17 +155,21 @@ def plan(
 
 def find_class_reason(optimizer) -> str | None:
     """Why no step of an optimizer is ever fused, whatever it updates; None if one may be."""
-    return next(_class_reasons(find_family(optimizer), optimizer), None)
+    family = find_family(optimizer)
+    adapter = None if family is None else family.adapter(optimizer)
+    return next(_class_reasons(family, adapter, optimizer), None)
 
 
-def _reasons(family, optimizer, variables, unwrapped, gradients, context: Context) -> Iterator[str]:
+def _reasons(
+    family, adapter, optimizer, variables, unwrapped, gradients, context: Context, gpus: set[str]
+) -> Iterator[str]:
     """All reasons for the stock step, in the order in which they count; the first is told."""
     if context.stock:
         yield "this is inside of fusemin.stock()"
     if not variables:
         yield "there is no variable to update"
-    yield from _class_reasons(family, optimizer)
-    adapter, inner = family.adapter(optimizer), family.inner(optimizer)
+    yield from _class_reasons(family, adapter, optimizer)
+    inner = family.inner(optimizer)
     reason = family.find_step_reason(optimizer, variables)
     if reason is not None:
         yield reason
@@ -174,13 +181,13 @@ def _reasons(family, optimizer, variables, unwrapped, gradients, context: Contex
         yield f"{type(optimizer).__name__} uses {option}, which is not fused"
     if context.strategy:
         yield "a tf.distribute strategy is in use"
-    yield from _variable_reasons(unwrapped, context)
+    yield from _variable_reasons(unwrapped, context, gpus)
     yield from _common_reasons(optimizer, inner, adapter.rule(inner), unwrapped, context)
     if gradients is not None:
         yield from _gradient_reasons(family, optimizer, variables, unwrapped, gradients, context)
 
 
-def _class_reasons(family, optimizer) -> Iterator[str]:
+def _class_reasons(family, adapter, optimizer) -> Iterator[str]:
     name = type(optimizer).__name__
     if family is None:
         yield f"{name} is of no known optimizer family"
@@ -188,20 +195,20 @@ def _class_reasons(family, optimizer) -> Iterator[str]:
     is_wrapper = inner is not optimizer
     if is_wrapper and find_family(inner) is not family:
         yield f"the optimizer inside of {name} is a {type(inner).__name__}, of no known optimizer family"
-    if family.adapter(optimizer) is None:
+    if adapter is None:
         yield f"{family.name} {family.library_class(inner).__name__} has no fused rule"
     overridden = family.overridden(optimizer) or (family.overridden(inner) if is_wrapper else None)
     if overridden:
         yield f"{overridden} overrides a method that the fused rule would replace"
 
 
-def _variable_reasons(variables: list[tf.Variable], context: Context) -> Iterator[str]:
+def _variable_reasons(variables: list[tf.Variable], context: Context, gpus: set[str]) -> Iterator[str]:
     for variable in variables:
         if not _compat.is_resource_variable(variable):
             yield f"variable '{variable.name}' is a {type(variable).__name__}, not a resource variable"
         if variable.dtype not in FUSED_DTYPES:
             yield f"variable '{variable.name}' is of {variable.dtype.name}"
-        if is_on_gpu(variable) and not context.xla:
+        if gpus and variable.device in gpus:
             if not context.cuda_kernels:
                 yield f"variable '{variable.name}' is on a GPU, and this build of fusemin has no CUDA kernels"
             too_old = find_capability_reason(variable.device)
@@ -216,8 +223,10 @@ def _common_reasons(optimizer, inner, rule: str, variables: list[tf.Variable], c
     # A rule that there is not is an error of its own, later.
     if RULES.get(rule, {}).get("step_sums") and len({(v.dtype, v.device) for v in variables}) > 1:
         yield f"the sums of rule '{rule}' are over variables of several dtypes or devices"
-    several_dtypes = len({v.dtype for v in variables}) > 1
     decided_over_all = next((name for name in _OVER_ALL if getattr(inner, name, None)), None)
+    if not decided_over_all and inner is optimizer:
+        return
+    several_dtypes = len({v.dtype for v in variables}) > 1
     if several_dtypes and decided_over_all:
         # Stock fails: it has no sum of norms of several dtypes.
         yield f"{decided_over_all} is over variables of several dtypes"
@@ -230,12 +239,13 @@ def _common_reasons(optimizer, inner, rule: str, variables: list[tf.Variable], c
 
 
 def _gradient_reasons(family, optimizer, variables, unwrapped, gradients, context: Context) -> Iterator[str]:
-    if any(map(is_sparse, gradients)):
+    sparse = [v for g, v in zip(gradients, variables, strict=True) if is_sparse(g)]
+    if sparse:
         for name, number in family.option_numbers(optimizer).items():
             if name in OPTIONS and OPTIONS[name]["dense_only"] and number != OPTIONS[name]["default"]:
                 yield f"the option {name} takes no sparse gradients: {OPTIONS[name]['dense_only']}"
-    for gradient, variable in zip(gradients, variables, strict=True):
-        option = family.unsupported_sparse(optimizer, variable) if is_sparse(gradient) else None
+    for variable in sparse:
+        option = family.unsupported_sparse(optimizer, variable)
         if option:
             yield f"{type(optimizer).__name__} uses {option}, which stock refuses with a sparse gradient"
     for gradient, variable in zip(gradients, unwrapped, strict=True):
@@ -244,9 +254,9 @@ def _gradient_reasons(family, optimizer, variables, unwrapped, gradients, contex
             yield reason
 
 
-def _driver_reasons(rule: str, variables: list[tf.Variable], context: Context) -> Iterator[str]:
+def _driver_reasons(rule: str, variables: list[tf.Variable], gpus: set[str]) -> Iterator[str]:
     """Of what only a trial tells, which is last."""
-    for device in dict.fromkeys(v.device for v in variables if is_on_gpu(v) and not context.xla):
+    for device in dict.fromkeys(v.device for v in variables if v.device in gpus) if gpus else ():
         refusal = find_refusal(device, rule)
         if refusal:
             yield f"the CUDA kernels do not run on {_short(device)}: {refusal}"

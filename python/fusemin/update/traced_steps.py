@@ -156,9 +156,7 @@ class TracedSteps:
     def _note_changes(self, planned: Fused) -> None:
         """Drops the traced steps if the optimizer is not as it was."""
         dependencies = planned.dependencies()
-        if dependencies.keys() == self._dependencies.keys() and all(
-            _is_same(value, self._dependencies[name]) for name, value in dependencies.items()
-        ):
+        if _are_same(dependencies, self._dependencies):
             self._num_quiet += 1
             if self._num_quiet >= QUIET_STEPS:
                 self._num_changes = 0
@@ -194,5 +192,16 @@ def _bind(planned: Fused) -> families.FusedUpdate | Stock:
         return Stock(str(error))
 
 
-def _is_same(a, b) -> bool:
-    return a is b or (isinstance(a, numbers.Number | str) and type(a) is type(b) and a == b)
+def _are_same(now: dict, before: dict) -> bool:
+    # Asked at each step of a fused optimizer: most of what it holds is the same object as before.
+    if now.keys() != before.keys():
+        return False
+    for name, value in now.items():
+        known = before[name]
+        if value is not known and not _is_same_number(value, known):
+            return False
+    return True
+
+
+def _is_same_number(a, b) -> bool:
+    return isinstance(a, numbers.Number | str) and type(a) is type(b) and a == b
