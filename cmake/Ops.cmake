@@ -7,7 +7,6 @@ foreach(minor ${TensorFlow_MINORS})
     csrc/ops/ops.cc
     csrc/ops/fused_step_op.cc
     csrc/ops/gradient_sums_op.cc
-    csrc/ops/hyperparameters.cc
     csrc/ops/step_attributes.cc
     csrc/ops/step_tensors.cc
     csrc/ops/scalars.cc

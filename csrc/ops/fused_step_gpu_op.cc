@@ -74,7 +74,7 @@ class FusedStepGpuOp : public OpKernel {
       step->hyperparameter_types[k] = cuda::ScalarType::kNumber;
       std::memcpy(&step->hyperparameters[k], &a_.constants[k], sizeof a_.constants[k]);
     }
-    return ForEachHyperparameter(ctx, a_, [&](int k, const Tensor& tensor, absl::FunctionRef<std::string()> what) {
+    return ForEachHyperparameter(ctx, a_, [&](int k, const Tensor& tensor, const auto& what) {
       if (k == kCountPosition) {
         TF_RETURN_IF_ERROR(ScalarTypeOf(tensor, what(), &step->scalar_types[kIterations]));
         step->scalars[kIterations].in = Address(tensor.data());

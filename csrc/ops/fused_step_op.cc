@@ -52,10 +52,9 @@ class FusedStepOp : public OpKernel {
 
   absl::Status ReadHyperparameters(OpKernelContext* ctx, double* values, double* count) const {
     std::memcpy(values, a_.constants, sizeof a_.constants);
-    return ForEachHyperparameter(
-        ctx, a_, [&](int position, const Tensor& tensor, absl::FunctionRef<std::string()> what) {
-          return ReadScalar(tensor, what, position == kCountPosition ? count : &values[position]);
-        });
+    return ForEachHyperparameter(ctx, a_, [&](int position, const Tensor& tensor, const auto& what) {
+      return ReadScalar(tensor, what, position == kCountPosition ? count : &values[position]);
+    });
   }
 
   absl::Status GatherScalar(OpKernelContext* ctx, LockedVariables* variables, int at, Scalar* scalar) const {

@@ -611,7 +611,8 @@ Step PrepareStep(const Rule& rule, DType dtype, Isa isa, const UserOptions& opti
   Step step{&rule, dtype, isa, {}, options, {}, HasOptions(options), options.GradientScale(now), options.Applies(now),
             {},    number};
   std::copy(hyperparameters, hyperparameters + rule.num_hyperparameters, step.hyperparameters);
-  FindOptionKernels(isa)[static_cast<int>(dtype)].prepare(options, now, &step.prepared_options);
+  // Zeros are options that are off.
+  if (step.has_options) FindOptionKernels(isa)[static_cast<int>(dtype)].prepare(options, now, &step.prepared_options);
   rule.kernels[static_cast<int>(dtype)].prepare(hyperparameters, number, scalars, &step.prepared);
   return step;
 }
