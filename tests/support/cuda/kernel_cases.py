@@ -147,6 +147,17 @@ CASES = {
 }
 
 
+# Sizes at which a step is arranged in another way. Apart: they take seconds each.
+LARGE_CASES = {
+    # A thread adds up more than one chunk of a tensor.
+    "more than 256 chunks": Case((300 * CHUNK + 7, 5), options={"clipnorm": 0.5}),
+    "chunks of twice the size": Case((4100 * CHUNK, 3)),
+    "500 tensors": Case(tuple(1 + 37 * i % 5000 for i in range(500)), options={"global_clipnorm": 0.5}),
+}
+# From a scalar to 25 million elements, for a GPU.
+MIXED_SIZES = tuple(round(25_000_000 ** (i / 49)) if i < 50 else 2 + 37 * i % 10_000 for i in range(500))
+
+
 def _reference(case, inputs, extra, iterations):
     """What the step leaves, by the names of `DeviceStep.after`, computed by the CPU kernel."""
     arguments = inputs.arguments()
