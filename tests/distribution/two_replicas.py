@@ -55,7 +55,8 @@ class Regression:
             self.variables = [tf.Variable(rng.standard_normal(shape).astype(np.float32)) for shape in shapes]
             self.optimizer = prepare(make())
             # TensorFlow does not make all of the slots in the first call of a `tf.function` on several replicas.
-            self.optimizer.build(self.variables)
+            build = getattr(self.optimizer, "build", None) or self.optimizer._create_all_weights
+            build(self.variables)
         self._lookup = lookup
         self.step = tf.function(self.step_as_is)
 

@@ -94,8 +94,8 @@ def fuse(optimizer: _Optimizer) -> _Optimizer:
     it, unless a gradient is sparse. `fusemin.explain(optimizer, variables)` and the debug log of the logger "fusemin"
     say which of the two it is, and why.
 
-    In a MirroredStrategy or MultiWorkerMirroredStrategy the op is the update of each replica, for `keras` and
-    `tf_keras`; the sum of the gradients, clipping and all else of a step is the optimizer's own. In other
+    In a MirroredStrategy or MultiWorkerMirroredStrategy the op is the update of each replica, but for
+    `tf.compat.v1.train`; the sum of the gradients, clipping and all else of a step is the optimizer's own. In other
     `tf.distribute` strategies of several devices all of it is.
 
     Args:
