@@ -360,4 +360,5 @@ def test_repr_of_what_a_call_would_refuse():
     fit = fusemin.Minimizer(lambda: 0.0, keras.optimizers.Adam(), trainable_variables=[tf.Variable(1, name="count")])
     with pytest.raises(TypeError) as refused:
         fit(1)
-    assert f"refused ({refused.value})" in repr(fit)
+    assert "refused (variable 'count:0'" in repr(fit)
+    assert "count" in str(refused.value)

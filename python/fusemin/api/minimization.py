@@ -78,8 +78,8 @@ def minimize(
         trace has a row for each step that was taken.
       jit_compile: True to compile the whole loop with XLA, the fused update in it; "loss" to compile loss and gradients
         only, for loops with other parts that XLA cannot compile; "auto" to compile the whole loop where XLA can, and
-        where so many steps win back the seconds that it takes. Like the flag above, anything else goes by its truth;
-        None is False. Under a `tf.GradientTape` that is outside of what XLA compiles, True does as False.
+        where so many steps win back the seconds that it takes. Any other value counts by its truth, so None is False.
+        Under a `tf.GradientTape` that is outside of what XLA compiles, True is taken as False.
       seed: int, or int32 `Tensor` of shape [2], or a function that gives one, for a `loss_fn` that takes a `seed`. The
         same seed gives the seeds, and so the trace, that `tfp.math.minimize` gives.
       name: name scope of the ops.

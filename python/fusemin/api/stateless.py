@@ -145,7 +145,7 @@ def minimize_stateless(
       trace_fn: function of a `MinimizeTraceableQuantities`.
       return_full_length_trace: see `minimize`.
       jit_compile: True to compile the whole loop with XLA; "auto" to do so where it can and where it pays, see
-        `minimize`. Anything else goes by its truth.
+        `minimize`. Any other value counts by its truth.
       seed: see `minimize`.
       name: name scope of the ops.
 
