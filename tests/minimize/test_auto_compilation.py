@@ -234,3 +234,10 @@ def test_the_rule_is_what_was_measured(problem):
 def test_other_words_are_refused(run):
     with pytest.raises(ValueError, match='`jit_compile` must be True, False, "auto" or "loss", it is \'automatic\''):
         run(square, 3, "automatic")
+
+
+def test_a_checkpoint_of_the_other_mode_is_refused(any_number_pays, tmp_path):
+    checkpoint = fusemin.Checkpoint(str(tmp_path))
+    minimize(square, STEPS, False, checkpoint=checkpoint)
+    with pytest.raises(fusemin.CheckpointMismatchError, match="jit_compile: it had false, now true"):
+        minimize(square, 2 * STEPS, "auto", checkpoint=checkpoint)

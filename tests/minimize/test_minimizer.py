@@ -358,7 +358,6 @@ def test_repr(make_optimizer, given, called, text):
 
 def test_repr_of_what_a_call_would_refuse():
     fit = fusemin.Minimizer(lambda: 0.0, keras.optimizers.Adam(), trainable_variables=[tf.Variable(1, name="count")])
-    with pytest.raises(TypeError) as refused:
+    with pytest.raises(TypeError, match="must be floating, 'count:0' is of int32"):
         fit(1)
-    assert "refused (variable 'count:0'" in repr(fit)
-    assert "count" in str(refused.value)
+    assert "refused (`variables` must be floating, 'count:0' is of int32)" in repr(fit)
