@@ -323,10 +323,12 @@ class Minimizer:
     def _update(self, variables) -> str:
         """What updates the variables, in a word or two."""
         try:
-            rules = {row.rule for row in explain(self._program.optimizer, variables).rows}
+            rows = explain(self._program.optimizer, variables).rows
         except (NotImplementedError, TypeError, ValueError) as error:
             return f"refused ({error})"  # As a call would. What Python shows of an object is no place for errors.
-        return "not fused" if None in rules else f"fused, rule {', '.join(map(repr, sorted(rules)))}"
+        if any(row.rule is None for row in rows):
+            return "not fused"
+        return f"fused, rule {', '.join(sorted({repr(row.rule) for row in rows}))}"
 
     def _known_variables(self) -> list | None:
         """The variables as the user knows them; None if they were not given, and no call has found them."""
@@ -401,21 +403,19 @@ class _Program:
           num_steps: int, or in a graph a tensor.
           trace_step, lower: see `auto_compilation.decide`.
         """
+
+        def tried():
+            # For one number of steps: what XLA cannot compile does not depend on it.
+            if what not in self.trials:
+                self.trials[what] = auto_compilation.find_failure(lower)
+            return self.trials[what]
+
         with self.lock:
-            decision = auto_compilation.not_here()
-            key = (what, num_steps) if decision is None else (decision,)
-            if decision is None and key not in self.decisions:
-
-                def tried():
-                    # For one number of steps: what XLA cannot compile does not depend on it.
-                    if what not in self.trials:
-                        self.trials[what] = auto_compilation.find_failure(lower)
-                    return self.trials[what]
-
-                decision = auto_compilation.decide(num_steps, trace_step, tried)
+            not_here = auto_compilation.not_here()
+            key: tuple = (what, num_steps) if not_here is None else (not_here,)
             if key not in self.decisions:
-                self.decisions[key] = decision
-                _LOGGER.debug("%s", decision)
+                self.decisions[key] = not_here or auto_compilation.decide(num_steps, trace_step, tried)
+                _LOGGER.debug("%s", self.decisions[key])
             self.last_decision[:] = [self.decisions[key]]
             return self.decisions[key]
 
