@@ -251,11 +251,12 @@ def tree(minimize):
     times = tf.Variable([0.5, 1.5, 0.2])
     inner = tf_keras.optimizers.Adam(0.1)
     inner.build([times])
-    bar = []
+    calls, bar = tf.Variable(0.0, trainable=False), []
 
     def log_prob():
-        # Not a number in the first steps, below the start.
-        return -tf.reduce_sum((times - [1.0, 2.0, 0.6]) ** 2) + 0.0 * tf.sqrt(tf.cast(inner.iterations, tf.float32))
+        # Its gradient is not a number in the first three steps.
+        no_log = tf.math.log(tf.maximum(calls.assign_add(1.0) - 3.0, 0.0) * times[0])
+        return tf.where(True, 0.0, no_log) - tf.reduce_sum((times - [1.0, 2.0, 0.6]) ** 2)
 
     def trace_fn(quantities):
         tf.py_function(lambda step: bar.append(int(step)), [quantities.step], [])
@@ -271,6 +272,8 @@ def tree(minimize):
         return_full_length_trace=False,
     )
     assert 5 < len(trace["loss"]) < 300
+    start = [0.5, 1.5, 0.2]
+    assert [np.allclose(row, start) for row in trace["parameters"][0][:5]] == [True, True, True, False, False]
     # TFP calls `trace_fn` on, after convergence, and for the first step twice.
     assert set(bar) >= set(range(len(trace["loss"])))
     return trace, values([times])
