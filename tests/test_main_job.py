@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 
 from fusemin import __main__ as job
+from fusemin import _command_line
 from fusemin.examples import eight_schools
 
 Y, SIGMA = eight_schools.EFFECTS, eight_schools.STANDARD_ERRORS
@@ -26,7 +27,7 @@ BEST_NEGATIVE_ELBO = 31.597
 
 
 def parse(*arguments):
-    return job._parser().parse_args(arguments)
+    return _command_line.parser().parse_args(arguments)
 
 
 def _fit(args):
@@ -281,6 +282,25 @@ class TestCommand:
         for option, default in [("steps", "2000"), ("samples", "16"), ("learning-rate", "0.02"), ("seed", "0")]:
             assert re.search(rf"--{option} [NX] [^-]*\(default: {default}\)", text), option
         assert "--jit" in text
+
+    @pytest.mark.parametrize(("argument", "status", "said"), [("--help", 0, "usage: "), ("--steps=0", 2, "error: ")])
+    @pytest.mark.parametrize("module", [["-m", "fusemin"], ["-mfusemin"]], ids=len)
+    def test_help_and_mistakes_need_no_tensorflow(self, module, argument, status, said):
+        """Each line of `importtime` is an import. TensorFlow's takes seconds, and has a log."""
+        command = [sys.executable, "-X", "importtime", *module, argument]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        imported = [line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "import time:" in line]
+        assert done.returncode == status
+        assert said in done.stdout + done.stderr
+        assert "fusemin._command_line" in imported
+        assert not {"tensorflow", "numpy", "keras"} & set(imported)
+
+    def test_other_programs_keep_their_arguments(self):
+        """What is in the package, and what imports it."""
+        program = "import sys; sys.argv = ['-m', '--help']; import fusemin._command_line as c; print(c._is_starting())"
+        command = [sys.executable, "-c", program, "--help"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout == "False\n"
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

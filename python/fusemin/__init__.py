@@ -11,7 +11,7 @@ TensorShape([100])
 import importlib
 from types import ModuleType
 
-from fusemin import convergence, optimizers
+from fusemin import _command_line, convergence, optimizers  # noqa: F401  The first: it may end the program.
 from fusemin._build import __version__
 from fusemin.api.explanation import Explanation, explain
 from fusemin.api.fused_optimizer import fuse

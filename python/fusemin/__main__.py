@@ -1,6 +1,5 @@
 """`python -m fusemin`: fits a model to data, compares the result with the published one, and times the loop."""
 
-import argparse
 import contextlib
 import dataclasses
 import logging
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 import fusemin
+from fusemin import _command_line
 from fusemin.examples import eight_schools
 
 _SMOOTHED = 100  # Steps whose loss is averaged at each end of a run.
@@ -24,57 +24,6 @@ _TIMED_STEPS = 1_000  # In each repetition, whatever --steps is: what a call cos
 _REPETITIONS = 11
 _INTERRUPTED = 130  # As shells have it of a program that SIGINT ended.
 _WIDTH = 100  # Where the output is no terminal, as that of `fusemin.explain`.
-
-
-def _integer(least: int, greatest: int) -> Callable[[str], int]:
-    """An argparse type: an int in [least, greatest]."""
-
-    def parse(text):
-        try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"must be an integer, it is {text!r}") from None
-        if not least <= value <= greatest:
-            raise argparse.ArgumentTypeError(f"must be from {least} to {greatest}, it is {value}")
-        return value
-
-    return parse
-
-
-def _positive(text: str) -> float:
-    """An argparse type: a positive, finite float."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a number, it is {text!r}") from None
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be positive and finite, it is {text}")
-    return value
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m fusemin",
-        description="Fits the eight schools model (Rubin 1981) by mean-field variational inference with "
-        "fusemin.minimize, prints the posterior beside the published one, and times the loop with the fused update and "
-        "with the optimizer's own, beside tfp.math.minimize where tensorflow_probability is installed.",
-        epilog="The report goes to stdout, TensorFlow's own messages to stderr. On one machine the same arguments give "
-        "the same fit.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument(
-        "--steps", metavar="N", type=_integer(1, 10_000_000), default=2_000, help="optimization steps of the fit"
-    )
-    parser.add_argument(
-        "--samples", metavar="N", type=_integer(1, 100_000), default=16, help="Monte Carlo samples in each step"
-    )
-    parser.add_argument("--learning-rate", metavar="X", type=_positive, default=0.02, help="of keras.optimizers.Adam")
-    parser.add_argument(
-        "--seed", metavar="N", type=_integer(0, 2**31 - 1), default=0, help="of the Monte Carlo samples"
-    )
-    parser.add_argument("--plot", metavar="FILE", help="write the curve of the loss into this file; needs matplotlib")
-    parser.add_argument("--jit", action="store_true", help="compile all loops with XLA (jit_compile=True)")
-    return parser
 
 
 class OwnUpdate:
@@ -301,7 +250,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
       The exit status: 0, or 1 where the fit diverged, or 130 after Ctrl-C. Bad arguments exit with 2.
     """
-    args = _parser().parse_args(arguments)
+    args = _command_line.parser().parse_args(arguments)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
     console.print(
         f"fusemin {fusemin.__version__}, TensorFlow {tf.__version__}. Eight schools (Rubin 1981), mean-field "

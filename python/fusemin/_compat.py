@@ -90,6 +90,27 @@ def call_flat(concrete_function, tensors) -> None:
     concrete_function._call_flat(tensors, concrete_function.captured_inputs)
 
 
+def lower_to_hlo(concrete_function) -> None:
+    """Has XLA take in a function, for the device at hand, without compiling it into code and without running it.
+
+    `tf.function.experimental_get_compiler_ir` is public, but draws a random number to know the device, which moves the
+    generator of whoever set its seed.
+
+    Raises:
+      ValueError: XLA cannot compile it.
+    """
+    captured = concrete_function.captured_inputs
+    tensors = concrete_function.inputs[: len(concrete_function.inputs) - len(captured)]
+    context.context().get_compiler_ir(
+        device_name=tf.add(1.0, 1.0).device,
+        platform_name=None,
+        function_name=concrete_function.name,
+        flat_args=[tf.TensorSpec(t.shape, t.dtype) for t in tensors],
+        captured_inputs=captured,
+        stage="hlo_serialized",
+    )
+
+
 def variable_of_strategy(variable):
     """The variable with several copies that a variable is a copy of, or None. A copy refers to it weakly, privately."""
     reference = getattr(getattr(variable, "handle", None), "_distributed_container", None)

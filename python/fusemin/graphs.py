@@ -1,6 +1,6 @@
 """Functions traced for one purpose, and the memory of their graphs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
 import tensorflow as tf
@@ -51,11 +51,24 @@ def _has_effects(op: tf.Operation) -> bool:
         return False
     if op.type not in _CALLS:
         return True
+    return any(f is None or has_effects(f.graph.get_operations()) for f in _called(op))
+
+
+def _called(op: tf.Operation) -> list:
+    """The functions that an op calls; None for one that is not known."""
     attributes = op.node_def.attr.values()
     names = [a.func.name for a in attributes if a.HasField("func")]
     names += [f.name for a in attributes for f in a.list.func]
-    functions = [_compat.function_of_graph(op.graph, name) for name in names]
-    return any(f is None or has_effects(f.graph.get_operations()) for f in functions)
+    return [_compat.function_of_graph(op.graph, name) for name in names]
+
+
+def with_called(operations) -> Iterator[tf.Operation]:
+    """These ops, and those of the functions that they call."""
+    for op in operations:
+        yield op
+        for function in _called(op):
+            if function is not None:
+                yield from with_called(function.graph.get_operations())
 
 
 def depends_on(tensor: tf.Tensor, operations: set) -> bool:

@@ -132,7 +132,7 @@ REFUSED = {
     "a bool for a number": ({"num_steps": True}, TypeError, 1),
     "a list of a number": ({"num_steps": np.array([3])}, TypeError, NUM_STEPS),
     "fewer than no steps": ({"num_steps": -1}, ValueError, 1),
-    "another str than loss": ({"jit_compile": "losses"}, ValueError, NUM_STEPS),
+    "another str than auto and loss": ({"jit_compile": "losses"}, ValueError, NUM_STEPS),
 }
 
 

@@ -333,3 +333,31 @@ def test_eager_calls_leave_nothing_behind():
     """
     growth = float(run_program(program).split()[-1])
     assert growth < 12, f"{growth:.1f} MB in 20 calls"
+
+
+@pytest.mark.parametrize(
+    ("make_optimizer", "given", "called", "text"),
+    [
+        (keras.optimizers.Adam, True, False, "Adam, 2 variables of 1,001 elements, fused, rule 'adam'"),
+        (keras.optimizers.Adam, False, False, "Adam, variables that the first call finds"),
+        (keras.optimizers.Adam, False, True, "Adam, 2 variables of 1,001 elements, fused, rule 'adam'"),
+        (Descent, True, False, "Descent, 2 variables of 1,001 elements, not fused"),
+    ],
+)
+def test_repr(make_optimizer, given, called, text):
+    x, y = tf.Variable(0.0), tf.Variable(tf.zeros(1_000))
+
+    def loss():
+        return x**2 + tf.reduce_sum(y**2)
+
+    fit = fusemin.Minimizer(loss, make_optimizer(), trainable_variables=[x, y] if given else None)
+    if called:
+        fit(2)
+    assert repr(fit) == f"<Minimizer of test_repr.<locals>.loss by {text}, jit_compile=False>"
+
+
+def test_repr_of_what_a_call_would_refuse():
+    fit = fusemin.Minimizer(lambda: 0.0, keras.optimizers.Adam(), trainable_variables=[tf.Variable(1, name="count")])
+    with pytest.raises(TypeError, match="must be floating, 'count:0' is of int32"):
+        fit(1)
+    assert "refused (`variables` must be floating, 'count:0' is of int32)" in repr(fit)

@@ -70,10 +70,12 @@ class Explanation:
     Attributes:
       optimizer: the class name of the optimizer.
       rows: a Row for each group of variables.
+      compilation: of `Minimizer.explain`, what `jit_compile="auto"` did at the last call and why; "" if it is not used.
     """
 
     optimizer: str
     rows: tuple[Row, ...]
+    compilation: str = ""
 
     @property
     def fused(self) -> bool:
@@ -86,7 +88,10 @@ class Explanation:
             table.add_row(*cells)
         text = io.StringIO()
         # As wide as the terminal: a table that is wider breaks apart.
-        Console(file=text, width=min(shutil.get_terminal_size().columns, 120)).print(table)
+        console = Console(file=text, width=min(shutil.get_terminal_size().columns, 120))
+        console.print(table)
+        if self.compilation:
+            console.print(self.compilation, markup=False, highlight=False)
         return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
     __repr__ = __str__
@@ -98,7 +103,10 @@ class Explanation:
             for cells in rows:
                 escaped = (html.escape(cell).replace("\n", "<br>") for cell in cells)
                 lines.append("<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in escaped) + "</tr>")
-        return "".join([*lines, "</table>"])
+        lines.append("</table>")
+        if self.compilation:
+            lines.append(f"<p>{html.escape(self.compilation)}</p>")
+        return "".join(lines)
 
     def _cells(self) -> list[tuple[str, str, str, str]]:
         rows = []

@@ -47,25 +47,25 @@ def minimize(
 ) -> Trace:
     """Minimizes a loss with an optimizer and returns the trace of the optimization. Drop-in for `tfp.math.minimize`.
 
-    Runs `num_steps` times: differentiate `loss_fn()` with respect to the trainable variables, update the variables.
+    Each of the `num_steps` steps differentiates `loss_fn()` with respect to the trainable variables, and updates them.
     What `trace_fn` returns for each step is stacked. Variables, and the optimizer's slots and iteration count, are left
-    as the optimizer itself would leave them, so training can go on without fusemin. Where the optimizer is one that
-    fusemin knows, see `explain`, one op updates all variables and writes the trace; otherwise
-    `optimizer.apply_gradients` runs in the same loop.
+    as the optimizer itself would leave them, so training can go on without fusemin. If fusemin knows the optimizer, see
+    `explain`, one op updates all variables and writes the trace; otherwise `optimizer.apply_gradients` runs in the same
+    loop.
 
     Args:
       loss_fn: function `loss_fn()` that returns a floating `Tensor`, of any shape, or a list of them of one shape; the
         sum of all elements is minimized. If its signature has a `seed`, it is called with `seed=` an int32 `Tensor` of
         shape [2] that is new at every step, or None if no `seed` is given here. Python in it runs while it is traced,
         not at every step.
-      num_steps: whole number or scalar `Tensor` or variable of one, how many steps to take at most; 0 gives an empty
-        trace.
+      num_steps: how many steps to take at most, a whole number, or a scalar `Tensor` or variable of one. With 0 the
+        trace is empty.
       optimizer: an optimizer of `keras.optimizers`, `tf_keras.optimizers`, `tf_keras.optimizers.legacy` or
         `tf.compat.v1.train`, or any object with `apply_gradients(grads_and_vars)`.
       convergence_criterion: None, or an object with `bootstrap` and `one_step`, as
         `fusemin.LossNotDecreasing`. The loop is left at the first step where it has converged.
       batch_convergence_reduce_fn: function from the bool `Tensor` of the criterion, of the shape of the loss, to a bool
-        scalar: whether to stop. Without a criterion all elements are False.
+        scalar: whether to stop. Without a criterion all elements of it are False.
       trainable_variables: list, or other iterable or nested structure, of `tf.Variable`s or Keras variables, floating
         or complex, on any devices, or of what consists of them, such as a `tfp.util.TransformedVariable`. None for all
         trainable variables that `loss_fn` reads; those without a gradient, integers for example, are left out with a
@@ -77,13 +77,14 @@ def minimize(
       return_full_length_trace: whether to repeat the last row up to `num_steps` rows after convergence. If False the
         trace has a row for each step that was taken.
       jit_compile: True to compile the whole loop with XLA, the fused update in it; "loss" to compile loss and gradients
-        only, for loops with other parts that XLA cannot compile. Like the flag above, anything else goes by its truth;
-        None is False. Under a `tf.GradientTape` that is outside of what XLA compiles, True does as False.
+        only, for loops with other parts that XLA cannot compile; "auto" to compile the whole loop where XLA can, and
+        where so many steps win back the seconds that it takes. Any other value counts by its truth, so None is False.
+        Under a `tf.GradientTape` that is outside of what XLA compiles, True is taken as False.
       seed: int, or int32 `Tensor` of shape [2], or a function that gives one, for a `loss_fn` that takes a `seed`. The
         same seed gives the seeds, and so the trace, that `tfp.math.minimize` gives.
       name: name scope of the ops.
       progress, callbacks, every, time_limit, on_nonfinite, keep_best, restore_best, trace_every, trace_last, trace_to,
-        checkpoint, data: see `Minimizer.run`, which with more to return is the one to call where a run may end early.
+        checkpoint, data: see `Minimizer.run`. Where a run may end early, call that: it also returns how it ended.
 
     Returns:
       What `trace_fn` returns, each `Tensor` with a leading dimension of steps.
@@ -92,13 +93,13 @@ def minimize(
       TypeError: an argument is of a wrong type, `loss_fn` or `trace_fn` do not return tensors as described, a listed
         variable is neither floating nor complex.
       ValueError: `num_steps` is negative, `trainable_variables` is empty, the loss does not depend on one of them or,
-        without them, on any variable that it reads, `optimizer` was built for other variables, `jit_compile` is another
-        str.
+        without them, on any variable that it reads, `optimizer` was built for other variables, `jit_compile` is a str
+        other than "auto" and "loss".
       NotImplementedError: it is called in the scope of a `tf.distribute` strategy, or on variables made in one that
         keeps copies of them on several devices.
       RuntimeError: one of the keywords after `name` is given in a graph, under a tape, or with
         `tf.config.run_functions_eagerly(True)`.
-      KeyboardInterrupt: with one of them, Ctrl-C came; after a whole step.
+      KeyboardInterrupt: Ctrl-C came and one of these keywords was given. The last step was taken as a whole.
       NonFiniteError, CheckpointMismatchError: see `Minimizer.run`.
       tf.errors.FailedPreconditionError: a variable is not initialized.
       tf.errors.InvalidArgumentError: with `jit_compile`, XLA cannot compile an op; the message names it.

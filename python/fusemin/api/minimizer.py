@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import datetime
+import logging
 import os
 import threading
 import weakref
@@ -21,8 +22,9 @@ from fusemin.arguments import (
     check_num_steps,
     check_optimizer,
 )
-from fusemin.loop import seeds
-from fusemin.loop.compilation import LOSS, as_jit_compile, can_compile_loop, explained_failure
+from fusemin.loop import auto_compilation, seeds
+from fusemin.loop.auto_compilation import Decision
+from fusemin.loop.compilation import AUTO, LOSS, as_jit_compile, can_compile_loop, explained_failure
 from fusemin.loop.convergence import criterion_or_none
 from fusemin.loop.eager_loop import EagerStep, run_eagerly
 from fusemin.loop.loop import Options
@@ -31,7 +33,7 @@ from fusemin.loop.segment import run_loop
 from fusemin.loop.segmented_run import SegmentProgram
 from fusemin.loop.traceable import normalize_trace_fn, trace_loss
 from fusemin.loop.variable_step import VariableStep
-from fusemin.loop.variables import as_variable_list
+from fusemin.loop.variables import as_variable_list, unwrap_variable
 from fusemin.loop.watch import KeepBest
 from fusemin.runs.checkpoint import Checkpoint
 from fusemin.runs.data import Batches
@@ -40,6 +42,8 @@ from fusemin.runs.result import Result
 from fusemin.runs.run import Run, most_steps
 from fusemin.types import ConvergenceCriterion, Loss, NumSteps, Optimizer, Seed, Trace
 from fusemin.update.replication import check_strategy
+
+_LOGGER = logging.getLogger("fusemin")
 
 
 class Minimizer:
@@ -57,7 +61,8 @@ class Minimizer:
       trace_fn:
       return_full_length_trace:
       jit_compile: if True, every new value of `num_steps` is compiled anew, since XLA needs static shapes. If "loss",
-        loss and gradients are compiled once.
+        loss and gradients are compiled once. "auto" is decided for each number of steps by itself, and `explain` says
+        what came of it.
       name:
 
     >>> import keras, tensorflow as tf, fusemin
@@ -65,6 +70,8 @@ class Minimizer:
     >>> fit = fusemin.Minimizer(lambda: (x - 5.0) ** 2, keras.optimizers.Adam(learning_rate=0.1))
     >>> fit(100).shape, fit(20).shape
     (TensorShape([100]), TensorShape([20]))
+    >>> fit
+    <Minimizer of <lambda> by Adam, 1 variable of 1 element, fused, rule 'adam', jit_compile=False>
     """
 
     def __init__(
@@ -218,12 +225,15 @@ class Minimizer:
         check_strategy(optimizer_is_known=families.find_family(program.optimizer) is not None)
         sanitized: Any = None if seed is None else seeds.sanitize_seed(seed)
         batches = None if options.data is None else Batches(options.data)
-        with explained_failure(program.jit_compile) if program.jit_compile else contextlib.nullcontext():
-            segments = program.segments(seed is not None, num_steps, batches, options)
+        mode = program.jit_compile
+        if mode == AUTO:
+            mode = program.decide_segments(seed is not None, num_steps, batches, options).compiles
+        with explained_failure(mode) if mode else contextlib.nullcontext():
+            segments = program.segments(seed is not None, num_steps, batches, options, mode is True)
             identity = {
                 # An int draws another seed at each call in a process.
                 "seed": seed if seed is None or isinstance(seed, int) else tf.get_static_value(sanitized).tolist(),
-                "jit_compile": program.jit_compile,
+                "jit_compile": mode,
             }
             run = Run(
                 segments,
@@ -246,26 +256,44 @@ class Minimizer:
         program = self._program
         num_steps = check_num_steps(num_steps)
         check_strategy(optimizer_is_known=families.find_family(program.optimizer) is not None)
-        compiles_loop = program.compiles_loop and can_compile_loop()
-        if program.compiles_loop and tf.is_tensor(num_steps):
+        mode = program.jit_compile
+        if mode is True and tf.is_tensor(num_steps):
             raise ValueError("`num_steps` must be known when the function is traced if `jit_compile` is True")
         if seed is not None:
             seed = seeds.sanitize_seed(seed)
         if graphs.is_recorded():
             # The tape may outlive this minimizer. Its graphs are then for the garbage collector.
             self._release.detach()
+        if mode == AUTO:
+            mode = self._decide(num_steps, seed, once).compiles
+        compiles_loop = mode is True and can_compile_loop()
         if not tf.executing_eagerly():
             return self._run_in_graph(num_steps, seed, compiles_loop)
         if tf.config.functions_run_eagerly() and num_steps > 0:
             step = EagerStep(program.loss_fn, program.optimizer, program.trainable_variables)
             return run_eagerly(step, num_steps, seed, program.trace_fn, program.options)
-        with explained_failure(program.jit_compile) if program.jit_compile else contextlib.nullcontext():
+        with explained_failure(mode) if mode else contextlib.nullcontext():
             if compiles_loop:
                 with beside(program.trainable_variables or []):
                     return self._compiled(num_steps, seed)
             step, loop = program.traced(seed is not None, num_steps if once else None)
             with beside(step.variables):
                 return loop(seed) if once else loop(tf.constant(num_steps), seed)
+
+    def _decide(self, num_steps, seed, once: bool) -> Decision:
+        """Whether XLA compiles the loop of a call, with jit_compile="auto"."""
+        program, use_seed = self._program, seed is not None
+
+        def lower():
+            with beside(program.trainable_variables or []):
+                _compat.lower_to_hlo(self._compiled.get_concrete_function(num_steps, seed))
+
+        return program.decide(
+            ("call", use_seed),
+            num_steps,
+            lambda: program.traced(use_seed, num_steps if once else None)[0],
+            lower,
+        )
 
     def _run_in_graph(self, num_steps, seed, compiles_loop):
         if compiles_loop:
@@ -279,15 +307,47 @@ class Minimizer:
         # A graph of TensorFlow 1 does not order the ops on a variable; that of a function does.
         return tf.function(minimize, autograph=False)()
 
-    def explain(self) -> Explanation:
-        """What updates each variable, and why. Before the first call `trainable_variables` must have been given."""
-        variables = self._program.trainable_variables
+    def __repr__(self) -> str:
+        program, variables = self._program, self._known_variables()
+        loss = getattr(program.loss_fn, "__qualname__", type(program.loss_fn).__qualname__)
+        parts = [f"{loss} by {type(program.optimizer).__name__}"]
+        if variables is None:
+            parts.append("variables that the first call finds")
+        else:
+            sizes = [unwrap_variable(v).shape.num_elements() for v in variables]
+            elements = "elements of number unknown" if None in sizes else _counted(sum(sizes), "element")
+            parts.append(f"{_counted(len(sizes), 'variable')} of {elements}")
+            parts.append(self._update(variables))
+        return f"<Minimizer of {', '.join(parts)}, jit_compile={program.jit_compile!r}>"
+
+    def _update(self, variables) -> str:
+        """What updates the variables, in a word or two."""
+        try:
+            rows = explain(self._program.optimizer, variables).rows
+        except (NotImplementedError, TypeError, ValueError) as error:
+            return f"refused ({error})"  # As a call would. What Python shows of an object is no place for errors.
+        if any(row.rule is None for row in rows):
+            return "not fused"
+        return f"fused, rule {', '.join(sorted({repr(row.rule) for row in rows}))}"
+
+    def _known_variables(self) -> list | None:
+        """The variables as the user knows them; None if they were not given, and no call has found them."""
         steps = [step for step, _ in self._program.traces.values()]
         for step in [*steps, *(segments.step for segments in self._program.segment_programs.values())]:
-            variables = step.variables
+            return step.variables
+        return self._program.trainable_variables
+
+    def explain(self) -> Explanation:
+        """What updates each variable, and why. Before the first call `trainable_variables` must have been given."""
+        variables = self._known_variables()
         if variables is None:
             raise ValueError("`trainable_variables` was not given, and what `loss_fn` reads is not known before a call")
-        return explain(self._program.optimizer, variables)
+        decision = self._program.last_decision[-1:]
+        return dataclasses.replace(explain(self._program.optimizer, variables), compilation="".join(map(str, decision)))
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _check_can_run(options: RunOptions) -> None:
@@ -325,21 +385,57 @@ class _Program:
     segment_programs: dict[tuple, SegmentProgram] = dataclasses.field(default_factory=dict)
     # Held while tracing: one thread traces, those that call at the same time wait for it.
     lock: Any = dataclasses.field(default_factory=threading.RLock)
-
-    @property
-    def compiles_loop(self) -> bool:
-        return self.jit_compile is True
+    # With jit_compile="auto": the decisions, by what is run and how many steps there are; what a trial gave, by what is
+    # run; and the decision that was asked for last, if any.
+    decisions: dict[tuple, Decision] = dataclasses.field(default_factory=dict)
+    trials: dict[tuple, str | None] = dataclasses.field(default_factory=dict)
+    last_decision: list[Decision] = dataclasses.field(default_factory=list)
 
     def make_step(self, use_seed, inputs=()):
         compile_loss = self.jit_compile == LOSS
         return VariableStep(self.loss_fn, self.optimizer, self.trainable_variables, use_seed, compile_loss, inputs)
 
-    def segments(self, use_seed: bool, num_steps: int, batches: Batches | None, options: RunOptions) -> SegmentProgram:
-        """The loop for a run in segments."""
+    def decide(self, what: tuple, num_steps, trace_step, lower) -> Decision:
+        """Whether XLA compiles a loop, with jit_compile="auto".
+
+        Args:
+          what: by what the loops differ, beside their number of steps.
+          num_steps: int, or in a graph a tensor.
+          trace_step, lower: see `auto_compilation.decide`.
+        """
+
+        def tried():
+            # For one number of steps: what XLA cannot compile does not depend on it.
+            if what not in self.trials:
+                self.trials[what] = auto_compilation.find_failure(lower)
+            return self.trials[what]
+
+        with self.lock:
+            not_here = auto_compilation.not_here()
+            key: tuple = (what, num_steps) if not_here is None else (not_here,)
+            if key not in self.decisions:
+                self.decisions[key] = not_here or auto_compilation.decide(num_steps, trace_step, tried)
+                _LOGGER.debug("%s", self.decisions[key])
+            self.last_decision[:] = [self.decisions[key]]
+            return self.decisions[key]
+
+    def decide_segments(self, use_seed, num_steps, batches, options) -> Decision:
+        """As `decide`, of the loop for a run in segments."""
+        what = "run", use_seed, None if batches is None else repr(batches.spec), options.on_nonfinite, options.keep_best
+
+        def segments(compiles):
+            return self.segments(use_seed, num_steps, batches, options, compiles)
+
+        return self.decide(what, num_steps, lambda: segments(False).step, lambda: segments(True).lower())
+
+    def segments(
+        self, use_seed: bool, num_steps: int, batches: Batches | None, options: RunOptions, compiles: bool
+    ) -> SegmentProgram:
+        """The loop for a run in segments, compiled by XLA or not."""
         inputs = () if batches is None else (batches.spec,)
         batch_bytes = 0 if batches is None else batches.batch_bytes
         # What is compiled has traces of fixed size. Of a power of 2, so that runs of about as many steps share it.
-        limit = max(2, 1 << max(num_steps - 1, 1).bit_length()) if self.compiles_loop else None
+        limit = max(2, 1 << max(num_steps - 1, 1).bit_length()) if compiles else None
 
         def capacity(row_bytes):
             return min(limit, most_steps(row_bytes + batch_bytes, in_xla=True))
@@ -356,7 +452,7 @@ class _Program:
                     loop_options,
                     use_seed,
                     None if limit is None else capacity,
-                    self.compiles_loop,
+                    compiles,
                     inputs,
                 )
             return self.segment_programs[key]

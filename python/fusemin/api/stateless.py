@@ -1,13 +1,14 @@
 """`minimize_stateless`, the drop-in for `tfp.math.minimize_stateless`."""
 
 import contextlib
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from fusemin import graphs
+from fusemin import _compat, graphs
 from fusemin.api.divergence import warn_of_divergence
 from fusemin.arguments import (
     as_flag,
@@ -19,7 +20,8 @@ from fusemin.arguments import (
     check_pure_optimizer,
 )
 from fusemin.loop import seeds
-from fusemin.loop.compilation import can_compile_loop, explained_failure
+from fusemin.loop.auto_compilation import decide, find_failure, not_here
+from fusemin.loop.compilation import AUTO, as_jit_compile, can_compile_loop, explained_failure
 from fusemin.loop.convergence import criterion_or_none
 from fusemin.loop.differentiation import as_loss, check_gradients
 from fusemin.loop.loop import Options
@@ -31,6 +33,8 @@ from fusemin.loop.traceable import explained_trace_fn, trace_loss
 from fusemin.loop.tracing_errors import explained_tracing
 from fusemin.types import ConvergenceCriterion, Loss, NumSteps, PureOptimizer, Seed, Trace
 
+_LOGGER = logging.getLogger("fusemin")
+
 
 class StatelessStep:
     """The step of `minimize_stateless`: the loop carries parameters and optimizer state.
@@ -41,6 +45,8 @@ class StatelessStep:
       initial_state: parameters and the optimizer's state, structures of tensors.
       use_seed: whether the step will be given seeds.
     """
+
+    has_sparse_gradients = False
 
     def __init__(self, loss_fn, optimizer, initial_state, use_seed):
         self._loss_fn = seeded(loss_fn)
@@ -59,6 +65,9 @@ class StatelessStep:
 
     def num_ops(self) -> int:
         return len(self._step.graph.get_operations())
+
+    def loss_operations(self) -> list[tf.Operation]:
+        return self._step.graph.get_operations()
 
     def trace_source(self, leaf, quantities, effects) -> None:
         """No variable is updated, so no leaf is written by an update op."""
@@ -135,7 +144,8 @@ def minimize_stateless(
       batch_convergence_reduce_fn: see `minimize`.
       trace_fn: function of a `MinimizeTraceableQuantities`.
       return_full_length_trace: see `minimize`.
-      jit_compile: see `minimize`.
+      jit_compile: True to compile the whole loop with XLA; "auto" to do so where it can and where it pays, see
+        `minimize`. Any other value counts by its truth.
       seed: see `minimize`.
       name: name scope of the ops.
 
@@ -188,18 +198,41 @@ def minimize_stateless(
     )
     explained = explained_trace_fn(trace_fn)
 
+    step = None
+
     def minimize(initial_state, seed):
+        nonlocal step
         with tf.name_scope(name):
             step = StatelessStep(loss_fn, optimizer, initial_state, seed is not None)
             (parameters, _), trace = run_loop(step, num_steps, seed, explained, options)
             return parameters, trace
 
-    compiled = (as_flag(jit_compile, "jit_compile") and can_compile_loop()) or None
+    mode = as_jit_compile(jit_compile)
     parameters = _as_parameters(init)
     # Outside of the function that is traced, as in TFP: an `init` may ask the parameters for their values.
     state = tf.nest.map_structure(tf.convert_to_tensor, optimizer.init(parameters))
-    with explained_failure(True, has_loss_mode=False) if compiled else contextlib.nullcontext():
-        parameters, trace = tf.function(minimize, autograph=False, jit_compile=compiled)((parameters, state), seed)
+    # By whether XLA compiles it.
+    functions = {
+        compiles: tf.function(minimize, autograph=False, jit_compile=compiles or None) for compiles in (False, True)
+    }
+    arguments = (parameters, state), seed
+
+    def trace_step():
+        functions[False].get_concrete_function(*arguments)
+        return step
+
+    def lower():
+        _compat.lower_to_hlo(functions[True].get_concrete_function(*arguments))
+
+    if mode == AUTO:
+        decision = not_here() or decide(num_steps, trace_step, lambda: find_failure(lower))
+        _LOGGER.debug("%s", decision)
+        compiles = decision.compiles
+    else:
+        # There is no mode for the loss alone.
+        compiles = bool(mode) and can_compile_loop()
+    with explained_failure(True, has_loss_mode=False) if compiles else contextlib.nullcontext():
+        parameters, trace = functions[compiles](*arguments)
     if trace_fn is trace_loss:
         warn_of_divergence(trace)
     return parameters, trace

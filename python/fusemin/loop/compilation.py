@@ -10,7 +10,7 @@ from fusemin import graphs
 from fusemin.arguments import as_flag
 
 # What `jit_compile` may be beside a bool.
-LOSS = "loss"
+LOSS, AUTO = "loss", "auto"
 
 
 def can_compile_loop() -> bool:
@@ -23,7 +23,7 @@ def can_compile_loop() -> bool:
 
 
 def as_jit_compile(value) -> bool | str:
-    """`jit_compile` by its truth, as in TensorFlow Probability, or "loss".
+    """`jit_compile` by its truth, as in TensorFlow Probability, or "loss" or "auto".
 
     Raises:
       ValueError: it is another str.
@@ -31,8 +31,8 @@ def as_jit_compile(value) -> bool | str:
     """
     if not isinstance(value, str) or not value:
         return as_flag(value, "jit_compile")
-    if value != LOSS:
-        raise ValueError(f'`jit_compile` must be True, False or "{LOSS}", it is {value!r}')
+    if value not in (LOSS, AUTO):
+        raise ValueError(f'`jit_compile` must be True, False, "{AUTO}" or "{LOSS}", it is {value!r}')
     return value
 
 
@@ -49,18 +49,26 @@ def explained_failure(jit_compile, has_loss_mode=True):
     try:
         yield
     except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
-        ops = _unsupported_ops(error.message)
-        if not ops:
+        failure = described_failure(error.message)
+        if failure is None:
             raise
-        names, is_of_loss = ", ".join(f"'{op}'" for op in ops), _LOSS_FUNCTION in error.message
-        where = "`loss_fn`" if is_of_loss else "`loss_fn`, `trace_fn` or the optimizer"
         advice = "Leave `jit_compile` at False"
-        if jit_compile != LOSS and has_loss_mode and not is_of_loss:
+        if jit_compile != LOSS and has_loss_mode and _LOSS_FUNCTION not in error.message:
             advice += (
                 f', or, if `loss_fn` does without, try jit_compile="{LOSS}", which compiles loss and gradients only'
             )
-        message = f"XLA cannot compile {names}, of {where}{_line_of_user(error.message)}. {advice}."
-        raise type(error)(error.node_def, error.op, message) from error
+        raise type(error)(error.node_def, error.op, f"{failure}. {advice}.") from error
+
+
+def described_failure(message: str) -> str | None:
+    """Which ops XLA cannot compile and where they were made, in words; None if a message of XLA is about something
+    else."""
+    ops = _unsupported_ops(message)
+    if not ops:
+        return None
+    where = "`loss_fn`" if _LOSS_FUNCTION in message else "`loss_fn`, `trace_fn` or the optimizer"
+    names = ", ".join(f"'{op}'" for op in ops)
+    return f"XLA cannot compile {names}, of {where}{_line_of_user(message)}"
 
 
 # How TensorFlow calls what `fusemin.loop.differentiation` traces.
@@ -81,4 +89,4 @@ def _unsupported_ops(message: str) -> list[str]:
     listed = re.search(r"[Dd]etected unsupported operations when trying to compile graph \S+ on \w+: (.*)", message)
     if listed is None:
         return []
-    return list(dict.fromkeys(re.findall(r"([\w>]+) \(No registered '", listed.group(1))))
+    return list(dict.fromkeys(re.findall(r"([\w>]+) \((?:No registered '|OpKernel was found)", listed.group(1))))

@@ -4,7 +4,7 @@ import math
 
 import tensorflow as tf
 
-from fusemin import graphs
+from fusemin import _compat, graphs
 from fusemin.loop.loop import Carry, Loop, Options
 from fusemin.loop.segment import take_segment
 from fusemin.loop.watch import KeepBest
@@ -88,6 +88,11 @@ class SegmentProgram:
         number = tf.TensorSpec([], tf.int32)
         inputs = tf.nest.map_structure(lambda s: tf.TensorSpec([capacity, *s.shape], s.dtype), inputs)
         self._take = graphs.trace(take, specs, number, number, inputs, jit_compile=jit_compile or None)
+
+    def lower(self) -> None:
+        """Has XLA take in the program, see `fusemin._compat.lower_to_hlo`."""
+        _compat.lower_to_hlo(self._begin)
+        _compat.lower_to_hlo(self._take)
 
     @property
     def row_bytes(self) -> int:

@@ -37,6 +37,7 @@ class Step(Protocol):
       gradients, parameters, optimizer_state: TensorSpecs in the structures that users see.
       effects: whether a step does more than give its result.
       gpus: the full names of the GPUs that it runs on.
+      has_sparse_gradients: whether the update is given gradients of slices.
     """
 
     initial_state: Any
@@ -46,9 +47,13 @@ class Step(Protocol):
     optimizer_state: Any
     effects: bool
     gpus: list[str]
+    has_sparse_gradients: bool
 
     def num_ops(self) -> int:
         """How many ops a step has."""
+
+    def loss_operations(self) -> list[tf.Operation]:
+        """The ops of loss and gradients."""
 
     def trace_source(self, leaf, quantities, effects: bool) -> TraceSource | None:
         """What a leaf of the trace is a copy of, if the step itself can write its row, else None.

@@ -35,7 +35,7 @@ class VariableStep:
       gradients, parameters: lists of TensorSpecs.
       update: the bound optimizer if the op does the update, else None.
       effects: whether `loss_fn` does more than return a loss.
-      gpus: see `fusemin.loop.step_protocol`.
+      gpus, has_sparse_gradients: see `fusemin.loop.step_protocol`.
 
     Raises:
       TypeError, ValueError: see `fusemin.arguments`.
@@ -60,6 +60,7 @@ class VariableStep:
         self.loss = tf.TensorSpec(loss.shape, loss.dtype)
         self.parameters = [tf.TensorSpec(v.shape, v.dtype) for v in self.unwrapped]
         shapes = [v.shape if is_sparse(g) else g.shape for g, v in zip(gradients, self.unwrapped, strict=True)]
+        self.has_sparse_gradients = any(is_sparse(g) for g in gradients)
         self.gradients = [tf.TensorSpec(s, g.dtype) for s, g in zip(shapes, gradients, strict=True)]
         planned = plan(optimizer, self.variables, gradients)
         bound = planned if isinstance(planned, Stock) else planned.bind()
@@ -75,6 +76,10 @@ class VariableStep:
         """How many ops a step traced so far has."""
         update = 1 if self.update is not None else len(self._apply.graph.get_operations())
         return self._num_loss_ops + update
+
+    def loss_operations(self) -> list[tf.Operation]:
+        """See `fusemin.loop.step_protocol`."""
+        return self._differentiate.graph.get_operations()
 
     def release(self) -> None:
         """Frees the step's graphs; it cannot be called again."""
