@@ -1,6 +1,6 @@
 """Functions traced for one purpose, and the memory of their graphs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
 import tensorflow as tf
@@ -43,19 +43,25 @@ _CALLS = frozenset({"StatefulPartitionedCall", "If", "Case", "While"})
 
 def has_effects(operations) -> bool:
     """Whether one of these ops may do more than return tensors: print, assign, write summaries, assert, draw."""
-    return any(_has_effects(op) for op in operations)
+    return next(effects(operations), None) is not None
 
 
-def _has_effects(op: tf.Operation) -> bool:
-    if not op.op_def.is_stateful or op.type in _READS:
-        return False
-    if op.type not in _CALLS:
-        return True
-    attributes = op.node_def.attr.values()
-    names = [a.func.name for a in attributes if a.HasField("func")]
-    names += [f.name for a in attributes for f in a.list.func]
-    functions = [_compat.function_of_graph(op.graph, name) for name in names]
-    return any(f is None or has_effects(f.graph.get_operations()) for f in functions)
+def effects(operations) -> Iterator[str]:
+    """The types of the ops that may do so, among these and in the functions that they call."""
+    for op in operations:
+        if not op.op_def.is_stateful or op.type in _READS:
+            continue
+        if op.type not in _CALLS:
+            yield op.type
+            continue
+        attributes = op.node_def.attr.values()
+        names = [a.func.name for a in attributes if a.HasField("func")]
+        names += [f.name for a in attributes for f in a.list.func]
+        for function in (_compat.function_of_graph(op.graph, name) for name in names):
+            if function is None:
+                yield op.type
+            else:
+                yield from effects(function.graph.get_operations())
 
 
 def depends_on(tensor: tf.Tensor, operations: set) -> bool:

@@ -61,6 +61,7 @@ class VariableStep:
         self.parameters = [tf.TensorSpec(v.shape, v.dtype) for v in self.unwrapped]
         shapes = [v.shape if is_sparse(g) else g.shape for g, v in zip(gradients, self.unwrapped, strict=True)]
         self.gradients = [tf.TensorSpec(s, g.dtype) for s, g in zip(shapes, gradients, strict=True)]
+        self._has_slices = any(map(is_sparse, gradients))
         planned = plan(optimizer, self.variables, gradients)
         bound = planned if isinstance(planned, Stock) else planned.bind()
         if not isinstance(bound, Stock):
@@ -75,6 +76,14 @@ class VariableStep:
         """How many ops a step traced so far has."""
         update = 1 if self.update is not None else len(self._apply.graph.get_operations())
         return self._num_loss_ops + update
+
+    @property
+    def is_one_op(self) -> bool:
+        """Whether one op updates all variables."""
+        # There is one for each dtype, device and rule; rows may have another rule.
+        return (
+            self.update is not None and not self._has_slices and len({(v.dtype, v.device) for v in self.unwrapped}) == 1
+        )
 
     def release(self) -> None:
         """Frees the step's graphs; it cannot be called again."""
