@@ -122,7 +122,7 @@ class Minimizer:
           The trace, see `minimize`.
 
         Raises:
-          TypeError, ValueError: see `minimize`.
+          TypeError, ValueError, KeyboardInterrupt: see `minimize`.
         """
         return self._run(num_steps, seed)
 

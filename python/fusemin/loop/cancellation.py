@@ -58,8 +58,8 @@ class _Listener:
                 if signal.SIGINT in numbers:
                     self._cancellation.start_cancel()
                 if numbers and self._before != -1:
-                    # It is full: then there is something to wake up for already.
-                    with contextlib.suppress(BlockingIOError):
+                    # As Python does: if it is full there is something to wake up for already; if it is closed, nobody.
+                    with contextlib.suppress(OSError):
                         os.write(self._before, numbers)
 
     def _received(self) -> bytes:
