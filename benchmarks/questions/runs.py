@@ -88,7 +88,8 @@ def _compare(problem, mode, jit_compile, seconds, rounds):
 def _summarize(rows):
     return [
         f"{case}: a run with progress, a callback and checkpoints takes {watched.facts['of bare']:.3f} of the steps "
-        f"per second of a bare call ({1e6 * bare.median:.3g} µs a step); {watched.facts['of bare, CPU time']:.3f} by CPU time"
+        f"per second of a bare call ({1e6 * bare.median:.3g} µs a step); "
+        f"{watched.facts['of bare, CPU time']:.3f} by CPU time"
         for case, (bare, watched) in cases(rows).items()
     ]
 
