@@ -1,12 +1,13 @@
-"""`python -m benchmarks.gpu`: fused against stock on a GPU, per step and update only, and the share of its bandwidth.
+"""`python -m benchmarks.gpu`: fused against stock on a GPU, the update alone and `minimize`, and the share of its
+bandwidth.
 
-"update" is the optimizer's update alone, with gradients that are given and stay the same, in a `tf.while_loop`.
-"step" is a step of `minimize`, or of stock's loop: the loss of a quadratic, its gradient and the update. Bytes of an
-update are those of parameter and slots read and written and of the gradient read; the bandwidth that they are compared
-with is that of a copy on the same device in the same rounds, whose bytes count read and written. A sample is the mean
-over the steps of a run and ends with a copy of one number to the host, which waits for the device. Rounds are
-interleaved. Parameters are checked after the first run. "minimize" is a step of `minimize` of fusemin and of TFP, with
-the trace of the loss, in the default mode and compiled by XLA, as `python -m benchmarks steps` measures them.
+"update" is the optimizer's update alone, with gradients that are given and stay the same, in a `tf.while_loop` of ten
+updates an iteration: a loop carries what it captures from one iteration to the next, which takes longer than a small
+update. Bytes of an update are those of parameter and slots read and written and of the gradient read; the bandwidth
+that they are compared with is that of a copy on the same device in the same rounds, whose bytes count read and written.
+A sample is the mean over the steps of a run and ends with a copy of one number to the host, which waits for the device.
+Rounds are interleaved. Parameters are checked after the first run. "minimize" is a step of `minimize` of fusemin and of
+TFP, with the trace of the loss, in the default mode and compiled by XLA, as `python -m benchmarks steps` measures them.
 
 Without a GPU it says so and measures nothing; --cpu runs the same on the CPU device, to see that it works.
 """
@@ -25,12 +26,14 @@ from benchmarks.timing import Row, cases, interleave, measure, median_ratio
 
 NOTHING = "no GPU: nothing was measured"
 COPY = "device copy"
+OF_COPY = "of the copy's bandwidth"
 FUSED = "fused, "
 STOCK = "stock, "
 # Name, shapes, steps in a run.
 SMOKE_CASES = (("2 variables of 1,000", [(1_000,)] * 2, 10),)
 SMOKE_ROUNDS, ROUNDS = 2, 9
 LEARNING_RATE = 1e-6
+AN_ITERATION = 10
 ADAMS = ("keras Adam", "tf_keras legacy Adam")
 # Of `minimize`: problems, the steps in a run, and the seconds of a sample.
 MINIMIZED = {
@@ -66,11 +69,12 @@ def _loop(body, num_steps):
 
     @functools.partial(tf.function, autograph=False)
     def loop():
-        def one(step):
-            body()
-            return step + 1
+        def iteration(step):
+            for _ in range(AN_ITERATION):
+                body()
+            return step + AN_ITERATION
 
-        return tf.while_loop(lambda step: step < num_steps, one, [0], parallel_iterations=1)
+        return tf.while_loop(lambda step: step < num_steps, iteration, [0], parallel_iterations=1)
 
     return loop
 
@@ -108,30 +112,6 @@ def update_only(make, fused, shapes, num_steps):
             fused_step(update, gradients, tf.constant(0.0))
         else:
             optimizer.apply_gradients(zip(gradients, variables, strict=True))
-
-    return _loop(body, num_steps), variables[-1]
-
-
-def whole_step(make, fused, shapes, num_steps):
-    """As `update_only`, with the loss and the gradient of a quadratic whose minimum is far away."""
-    import tensorflow as tf
-
-    import fusemin
-
-    variables = _variables(shapes)
-    optimizer = _built(make, variables)
-
-    def loss():
-        return tf.add_n([tf.reduce_sum((x + 5.0) ** 2) for x in variables])
-
-    if fused:
-        minimizer = fusemin.Minimizer(loss, optimizer, trainable_variables=variables)
-        return functools.partial(minimizer, num_steps), variables[-1]
-
-    def body():
-        with tf.GradientTape() as tape:
-            value = loss()
-        optimizer.apply_gradients(zip(tape.gradient(value, variables), variables, strict=True))
 
     return _loop(body, num_steps), variables[-1]
 
@@ -175,26 +155,21 @@ def prepare(name, build, num_steps):
 def run_case(name, shapes, num_steps, rounds):
     """The rows of a case."""
     elements = sum(math.prod(shape) for shape in shapes)
-    rows = []
-    for what, build in (("update", update_only), ("step", whole_step)):
-        builds = {
-            prefix + family: functools.partial(build, make, prefix == FUSED, shapes, num_steps)
-            for family, make in families().items()
-            for prefix in (FUSED, STOCK)
-        }
-        if what == "update":
-            builds[COPY] = functools.partial(device_copy, elements, num_steps)
-        samplers = {rival: prepare(rival, make, num_steps) for rival, make in builds.items()}
-        samples = interleave(samplers, rounds)
-        here = {rival: Row(f"{what}, {name}", rival, "s", s) for rival, s in samples.items()}
-        for rival, row in here.items():
-            if what == "update":
-                row.facts["GB/s"] = BYTES * elements / row.median / 1e9
-                row.facts["of the copy's bandwidth"] = median_ratio(here[COPY], row)
-            if rival.startswith(FUSED):
-                row.facts["times stock"] = median_ratio(here[STOCK + rival.removeprefix(FUSED)], row)
-        rows += here.values()
-    return rows
+    builds = {
+        prefix + family: functools.partial(update_only, make, prefix == FUSED, shapes, num_steps)
+        for family, make in families().items()
+        for prefix in (FUSED, STOCK)
+    }
+    builds[COPY] = functools.partial(device_copy, elements, num_steps)
+    samplers = {rival: prepare(rival, make, num_steps) for rival, make in builds.items()}
+    samples = interleave(samplers, rounds)
+    here = {rival: Row(f"update, {name}", rival, "s", s) for rival, s in samples.items()}
+    for rival, row in here.items():
+        row.facts["GB/s"] = BYTES * elements / row.median / 1e9
+        row.facts[OF_COPY] = median_ratio(here[COPY], row)
+        if rival.startswith(FUSED):
+            row.facts["times stock"] = median_ratio(here[STOCK + rival.removeprefix(FUSED)], row)
+    return list(here.values())
 
 
 def all_rows(size, rounds):
@@ -231,9 +206,8 @@ def summary(rows):
                 lines.append(f"{case}: {row.rival} is {row.facts['times stock']:.2f} times as fast as the fastest TFP")
         for row in here:
             if row.rival.startswith(FUSED):
-                share = row.facts.get("of the copy's bandwidth")
-                beside = "" if share is None else f", {share:.2f} of the bandwidth of a copy"
-                lines.append(f"{case}: {row.rival} is {row.facts['times stock']:.2f} times as fast as stock{beside}")
+                beside = f"{row.facts[OF_COPY]:.2f} of the bandwidth of a copy"
+                lines.append(f"{case}: {row.rival} is {row.facts['times stock']:.2f} times as fast as stock, {beside}")
     return lines
 
 

@@ -33,7 +33,7 @@ LANES = {
         r"test_(readme|doctests)",
     ),
     "cuda": (r"cuda/", r"gpu/", r"gpu_device/"),
-    "bench": (r"test_(gpu_benchmark|benchmarks)_smoke",),
+    "bench": (r"test_(gpu_benchmark|replicas_benchmark|benchmarks)_smoke",),
 }
 # Tests that could only skip are not collected: what they need, and why it is not there.
 _NO_KERNELS = "" if HAS_CUDA_KERNELS else "fusemin was built with FUSEMIN_CUDA=OFF"
@@ -44,6 +44,9 @@ NEEDS = {
     "gpu/test_kernels.py": why_no_gpu(),
     "cuda/test_nvcc.py": "" if shutil.which("nvcc") else "nvcc is not on PATH",
     "gpu_device": _NO_KERNELS or libraries.why_not(),
+    "distribution/test_mirrored.py": ""
+    if "FUSEMIN_TWO_REPLICAS" in os.environ
+    else "distribution/test_processes.py runs it",
     "gpu_device/on_device": "" if "STAND_IN_DEVICES" in os.environ else "gpu_device/test_on_device.py runs it",
 }
 collect_ignore = [path for path, why_not in NEEDS.items() if why_not]

@@ -81,13 +81,16 @@ def build() -> pathlib.Path:
     return kept
 
 
-def environment(devices: int = 1, capability: str = "9.0", preload: str = "") -> dict[str, str]:
+def environment(
+    devices: int = 1, capability: str = "9.0", preload: str = "", default_device: str = ""
+) -> dict[str, str]:
     """The environment of a process whose GPUs are stand-ins.
 
     Args:
       devices: how many.
       capability: their compute capability.
       preload: a library of `build` to load first.
+      default_device: where tests run that name none.
     """
     folder = build()
     wheel = pathlib.Path(sysconfig.get_path("purelib")) / "nvidia/cuda_nvcc"
@@ -103,6 +106,8 @@ def environment(devices: int = 1, capability: str = "9.0", preload: str = "") ->
         # Of the process that starts this one.
         "PYTEST_ADDOPTS": "",
     }
+    if default_device:
+        given["STAND_IN_DEFAULT_DEVICE"] = default_device
     if preload:
         given["LD_PRELOAD"] = str(folder / preload)
     return os.environ | given

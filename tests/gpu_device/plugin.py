@@ -1,6 +1,9 @@
 """What pytest has in a process whose GPUs are stand-ins."""
 
+import os
+
 import pytest
+import tensorflow as tf
 
 from tests.gpu_device.stand_in import Counts, Kernels
 
@@ -20,3 +23,10 @@ def kernels():
     yield _KERNELS
     _KERNELS.raise_error()
     assert not Counts.now()["wrong memory"]
+
+
+@pytest.fixture(autouse=True)
+def default_device():
+    """Where a test that names no device is to run."""
+    with tf.device(os.environ.get("STAND_IN_DEFAULT_DEVICE")):
+        yield

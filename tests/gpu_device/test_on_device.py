@@ -8,6 +8,9 @@ import pytest
 from tests.gpu_device.libraries import ROOT, run_tests
 
 # What runs where: files, an expression that selects in them, what the devices are, how many tests there are at least.
+# Of the tests of the ops those whose outcome does not hang on kernels of TensorFlow's own, which are not run, and which
+# make nothing that TensorFlow has on the host only, such as arrays of handles.
+ERRORS_OF_OPS = "(invalid_call or malformed) and not (handle or sums or string or without)"
 RUNS = {
     "updates": (["test_updates.py"], "not two_devices", {}, 140),
     "counts on two devices": (
@@ -15,6 +18,12 @@ RUNS = {
         "test_counts or test_seeded_bugs or two_devices",
         {"devices": 2},
         45,
+    ),
+    "errors of the ops": (
+        ["../../ops/test_malformed_steps.py", "../../ops/test_fused_step_op.py"],
+        ERRORS_OF_OPS,
+        {"default_device": "GPU:0"},
+        140,
     ),
     "compute capability 6.0": (["test_refusals.py"], "too_old", {"capability": "6.0"}, 2),
     "compute capability 7.0": (["test_refusals.py"], "not too_old", {"capability": "7.0"}, 10),

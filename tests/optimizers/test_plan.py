@@ -13,6 +13,8 @@ import fusemin
 from fusemin.update.plan import Context, Fused, Stock, plan
 from tests.support.fused_runs import debug_log
 
+STRATEGY = tf.distribute.experimental.CentralStorageStrategy(["CPU:0"])
+
 
 def _nothing(optimizer):
     pass
@@ -104,8 +106,8 @@ SPARSE = tf.IndexedSlices(tf.ones([1]), tf.constant([0]), tf.constant([2]))
         (Context(), SPARSE, None),
         (Context(xla=True), tf.ones([2]), None),
         (Context(xla=True), SPARSE, "the gradient of 'x:0' is sparse, and XLA compiles the step"),
-        (Context(strategy=True), tf.ones([2]), "a tf.distribute strategy is in use"),
-        (Context(stock=True, strategy=True), None, "this is inside of fusemin.stock()"),
+        (Context(strategy=STRATEGY), tf.ones([2]), "a tf.distribute strategy is in use"),
+        (Context(stock=True, strategy=STRATEGY), None, "this is inside of fusemin.stock()"),
         (Context(), None, "the gradient of 'x:0' is None"),
         (Context(), tf.ones([3]), "the gradient of 'x:0' has shape (3,), not (2,)"),
         (Context(), tf.ones([2], tf.float64), "the gradient of 'x:0' is of float64, not of float32"),

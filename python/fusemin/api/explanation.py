@@ -141,7 +141,7 @@ def explain(optimizer: Optimizer, variables: Any) -> Explanation:
     check_optimizer(optimizer)
     variables = as_variable_list(variables, "variables")
     unwrapped = [unwrap_variable(v, "variables") for v in variables]
-    check_variables(unwrapped, "variables")
+    check_variables(unwrapped, "variables", copies=tf.distribute.has_strategy())
     planned = plan(optimizer, variables)
     reason = planned.reason
     for inner in inner_optimizers(optimizer) if reason else ():

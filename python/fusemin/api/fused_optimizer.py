@@ -3,10 +3,13 @@
 import logging
 from typing import TypeVar
 
+import tensorflow as tf
+
 from fusemin.arguments import check_optimizer
 from fusemin.families import STEPS_ATTRIBUTE, find_family, inner_optimizers
 from fusemin.types import Optimizer
 from fusemin.update.plan import find_class_reason
+from fusemin.update.replicas import update_replicas
 from fusemin.update.traced_steps import TracedSteps
 
 _LOGGER = logging.getLogger("fusemin")
@@ -35,6 +38,18 @@ class _Fused:
             return False
         gradients, variables = zip(*grads_and_vars, strict=True)
         return self._take_fused(gradients, variables)
+
+    def _update_replicas(self, strategy, grads_and_vars: list) -> bool:
+        """Has the op update the replicas of a `tf.distribute` strategy. Returns whether it did; if not, nothing was
+        changed."""
+        # Without a strategy this is a step for which there was a reason already.
+        if not tf.distribute.has_strategy() or not grads_and_vars:
+            return False
+        gradients, variables = zip(*grads_and_vars, strict=True)
+        reason = update_replicas(self, strategy, gradients, variables)
+        if reason is not None:
+            _LOGGER.debug("%s updates its replicas itself: %s", type(self).__name__, reason)
+        return reason is None
 
     def __reduce_ex__(self, protocol):
         # A copy or a pickle is of the optimizer as it was before `fuse`, so it loads without fusemin.
@@ -75,9 +90,13 @@ def fuse(optimizer: _Optimizer) -> _Optimizer:
     `fusemin.stock()`. What is loaded, copied or made from the config is not fused: call `fuse` again.
 
     At each step the op is used if it can be, or else the optimizer's own method, with the same result: for an option
-    or an optimizer that is not fused, a gradient that is None, or in a `tf.distribute` strategy. Where XLA compiles the
-    step, the op is compiled with it, unless a gradient is sparse. `fusemin.explain(optimizer, variables)` and the debug
-    log of the logger "fusemin" say which of the two it is, and why.
+    or an optimizer that is not fused, or a gradient that is None. Where XLA compiles the step, the op is compiled with
+    it, unless a gradient is sparse. `fusemin.explain(optimizer, variables)` and the debug log of the logger "fusemin"
+    say which of the two it is, and why.
+
+    In a MirroredStrategy or MultiWorkerMirroredStrategy the op is the update of each replica, but for
+    `tf.compat.v1.train`; the sum of the gradients, clipping and all else of a step is the optimizer's own. In other
+    `tf.distribute` strategies of several devices all of it is.
 
     Args:
       optimizer: an optimizer of `keras.optimizers`, `tf_keras.optimizers`, `tf_keras.optimizers.legacy` or

@@ -88,6 +88,11 @@ class _Mixin:
         if len(grads) == 0 or len(grads) != len(variables) or not self._take_fused(grads, variables):
             super().apply(grads, trainable_variables)
 
+    def _distributed_tf_update_step(self, distribution, grads_and_vars, learning_rate):
+        grads_and_vars = list(grads_and_vars)
+        if not self._update_replicas(distribution, grads_and_vars):
+            super()._distributed_tf_update_step(distribution, grads_and_vars, learning_rate)
+
 
 class Keras3(Family):
     name = "keras"
@@ -95,6 +100,7 @@ class Keras3(Family):
     adapters = _ADAPTERS
     relied_on = _RELIED_ON
     mixin = _Mixin
+    updates_replicas = True
     options = (
         "clipvalue",
         "clipnorm",

@@ -70,6 +70,13 @@ class _Mixin:
             return self.iterations
         return super().apply_gradients(grads_and_vars, name, skip_gradients_aggregation, **kwargs)
 
+    def _distributed_apply_gradients_fn(self, distribution, grads_and_vars, **kwargs):
+        grads_and_vars = list(grads_and_vars)
+        # Stock's method also averages, which needs the pairs, and counts the step, which does not.
+        if not self.use_ema and self._update_replicas(distribution, grads_and_vars):
+            grads_and_vars = []
+        return super()._distributed_apply_gradients_fn(distribution, grads_and_vars, **kwargs)
+
 
 class TfKeras(Family):
     name = "tf_keras"
@@ -77,6 +84,7 @@ class TfKeras(Family):
     adapters = _ADAPTERS
     relied_on = _RELIED_ON
     mixin = _Mixin
+    updates_replicas = True
     options = ("clipvalue", "clipnorm", "global_clipnorm", "weight_decay", "use_ema", "constraints")
     hooks = frozenset(
         {

@@ -131,6 +131,14 @@ _RELIED_ON = {
         "_transform_gradients",
         "_distributed_apply",
     },
+    "tf_keras.src.optimizers.legacy.optimizer_v2.OptimizerV2._distributed_apply": {
+        "_dense_apply_args",
+        "_name",
+        "_resource_apply_dense",
+        "_resource_apply_sparse_duplicate_indices",
+        "_sparse_apply_args",
+        "iterations",
+    },
 }
 
 
@@ -140,6 +148,14 @@ class _Mixin:
         if self._take_fused_pairs(grads_and_vars):
             return self.iterations if tf.executing_eagerly() else tf.no_op()
         return super().apply_gradients(grads_and_vars, name, experimental_aggregate_gradients)
+
+    def _distributed_apply(self, distribution, grads_and_vars, apply_state, name):
+        grads_and_vars = list(grads_and_vars)
+        # Stock's method also applies constraints, which needs the pairs, and counts the step, which does not.
+        constrained = any(constraint(variable) is not None for _, variable in grads_and_vars)
+        if not constrained and self._update_replicas(distribution, grads_and_vars):
+            grads_and_vars = []
+        return super()._distributed_apply(distribution, grads_and_vars, apply_state, name)
 
     def __deepcopy__(self, memo):
         # That of the legacy optimizers does not reduce.
@@ -154,6 +170,7 @@ class TfKerasLegacy(Family):
     adapters = _ADAPTERS
     relied_on = _RELIED_ON
     mixin = _Mixin
+    updates_replicas = True
     options = ("clipvalue", "clipnorm", "global_clipnorm", "decay", "constraints")
     sparse_except = ("constraints",)
     builds_in_functions = True

@@ -54,8 +54,13 @@ def unwrap_variable(variable, name="trainable_variables") -> tf.Variable:
     raise TypeError(f"`{name}` must hold variables, it holds {variable!r}.{hint}")
 
 
-def check_variables(variables: list[tf.Variable], name="trainable_variables") -> None:
+def check_variables(variables: list[tf.Variable], name="trainable_variables", copies: bool = False) -> None:
     """Checks the variables to minimize with respect to.
+
+    Args:
+      variables: these.
+      name: of the argument, for errors.
+      copies: whether a `tf.distribute` strategy may keep copies of them.
 
     Raises:
       ValueError: there is none.
@@ -67,4 +72,5 @@ def check_variables(variables: list[tf.Variable], name="trainable_variables") ->
     for variable in variables:
         if not (variable.dtype.is_floating or variable.dtype.is_complex):
             raise TypeError(f"`{name}` must be floating, '{variable.name}' is of {variable.dtype.name}")
-    check_no_copies(variables)
+    if not copies:
+        check_no_copies(variables)

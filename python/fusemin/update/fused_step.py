@@ -67,6 +67,7 @@ def fused_step(
     row_offset: int = 0,
     in_loop: bool = False,
     after: Sequence[tf.Tensor] = (),
+    advance: bool = True,
 ) -> list[tf.Tensor]:
     """Updates all variables by one step and writes one row of the traces.
 
@@ -81,6 +82,7 @@ def fused_step(
       in_loop: whether this builds part of the body of a loop that takes two steps at least. XLA inlines a loop of one,
         which must not have an update that was compiled for the body of a loop.
       after: floating scalars that must be computed before the update, or XLA would copy for them what it replaces.
+      advance: whether the step counts, and so advances the count of steps and the scalars of rule and options.
 
     Returns:
       The buffers with the row written.
@@ -142,12 +144,12 @@ def fused_step(
             trace_sources=[sources[b].kind for b in traced],
             trace_indices=[0 if sources[b].kind == "value" else group.index(sources[b].index) for b in traced],
             row_offset=row_offset,
-            advance=is_last,
+            advance=advance and is_last,
             in_loop=in_loop,
             names=[update.variables[i].name for i in group],
         )
         for b, trace in zip(traced, written if traced else [], strict=True):
             traces[b] = trace
-    if update.iterations is not None and not iterations:
+    if advance and update.iterations is not None and not iterations:
         update.iterations.assign_add(1)
     return traces

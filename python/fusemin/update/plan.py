@@ -24,6 +24,9 @@ from fusemin.update.gpu_support import find_capability_reason, find_refusal, is_
 from fusemin.update.gradients import find_gradient_reason, is_sparse
 from fusemin.update.stock_ops import is_stock
 
+# The strategies that keep a copy of each variable for each replica, and under which libraries sum the gradients before
+# the update.
+REPLICATED = (tf.distribute.MirroredStrategy, tf.distribute.MultiWorkerMirroredStrategy)
 FUSED_DTYPES = (tf.float32, tf.float64, tf.float16, tf.bfloat16)
 # The options that need a sum over the gradients of all variables and no variable of their own, by the names of Keras.
 _OVER_ALL = [name for name, option in OPTIONS.items() if option["sums"] == "all_tensors" and not option["tensors"]]
@@ -35,19 +38,22 @@ class Context:
 
     Attributes:
       stock: inside of `fusemin.stock()`.
-      strategy: in the scope of a `tf.distribute` strategy.
+      strategy: the `tf.distribute` strategy in whose scope it is, or None. One of a single device is none.
       xla: in what XLA compiles.
       cuda_kernels: with a build that has them.
     """
 
     stock: bool = False
-    strategy: bool = False
+    strategy: tf.distribute.Strategy | None = None
     xla: bool = False
     cuda_kernels: bool = True
 
     @classmethod
     def here(cls) -> "Context":
-        return cls(is_stock(), tf.distribute.has_strategy(), graphs.in_xla(), HAS_CUDA_KERNELS)
+        strategy = tf.distribute.get_strategy() if tf.distribute.has_strategy() else None
+        if isinstance(strategy, tf.distribute.OneDeviceStrategy):
+            strategy = None
+        return cls(is_stock(), strategy, graphs.in_xla(), HAS_CUDA_KERNELS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,8 +178,10 @@ def _reasons(family, optimizer, variables, unwrapped, gradients, context: Contex
     option = option or adapter.unsupported(inner, unwrapped)
     if option:
         yield f"{type(optimizer).__name__} uses {option}, which is not fused"
-    if context.strategy:
-        yield "a tf.distribute strategy is in use"
+    if context.strategy is not None:
+        of_replicas = family.updates_replicas and isinstance(context.strategy, REPLICATED)
+        more = ": the op takes the update of each replica, the optimizer all else of a step" if of_replicas else ""
+        yield f"a tf.distribute strategy is in use{more}"
     yield from _variable_reasons(unwrapped, context)
     yield from _common_reasons(optimizer, inner, adapter.rule(inner), unwrapped, context)
     if gradients is not None:

@@ -39,7 +39,9 @@ def is_broken(machine) -> bool:
 
 def steps_of(small: bool):
     """Yields (name, function of a machine)."""
+    from tests.support.cuda.kernel_cases import LARGE_CASES, MIXED_SIZES, Case, check
     from tests.support.kernel_step import DTYPES
+    from tests.support.rules_in_numpy import RULES
 
     arguments = {"rules": ["adam", "lamb"], "dtypes": ["float32"], "names": SMALL} if small else {}
     yield from driver_only.all_steps(**arguments)
@@ -47,6 +49,11 @@ def steps_of(small: bool):
         for dtype in ["float32"] if small else DTYPES:
             times = 3 if small else 100
             yield (rule, dtype, f"{times} times"), lambda m, r=rule, d=dtype, n=times: check_bits(m, r, d, n)
+    # Last, since they take longest.
+    large = {} if small else LARGE_CASES | {"500 tensors, up to 25 million elements": Case(MIXED_SIZES)}
+    for name, case in large.items():
+        for rule in RULES:
+            yield (rule, "float32", name), lambda m, r=rule, c=case: check(m, r, "float32", c)
 
 
 def main() -> None:

@@ -1,0 +1,91 @@
+"""Two logical CPUs and a MirroredStrategy over them. They must be there before TensorFlow makes its devices, so what
+uses them runs in a process of its own: `run_tests`."""
+
+from __future__ import annotations
+
+import functools
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import tensorflow as tf
+
+ROOT = pathlib.Path(__file__).parents[2]
+DEVICES = ["CPU:0", "CPU:1"]
+
+
+def run_tests(*arguments, timeout=600) -> subprocess.CompletedProcess:
+    """Runs pytest in a process that may make its logical devices."""
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider"]
+    environment = {**os.environ, "FUSEMIN_TWO_REPLICAS": "1", "PYTEST_ADDOPTS": "", "CUDA_VISIBLE_DEVICES": "-1"}
+    return subprocess.run(
+        [*command, *arguments], cwd=ROOT, env=environment, timeout=timeout, capture_output=True, text=True
+    )
+
+
+@functools.cache
+def mirrored() -> tf.distribute.MirroredStrategy:
+    """One for the process: eager steps of a second one get the numbers that TensorFlow gave to sums of the first."""
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * len(DEVICES))
+    return tf.distribute.MirroredStrategy(DEVICES)
+
+
+def data() -> tuple[np.ndarray, np.ndarray]:
+    """8 rows of 5 numbers, and what is to be predicted of each."""
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((8, 5)).astype(np.float32), rng.standard_normal(8).astype(np.float32)
+
+
+class Regression:
+    """Two variables that a strategy keeps copies of, and an optimizer that fits them, each replica on its own rows.
+
+    Attributes:
+      optimizer: made by `make` in the scope.
+      variables: a matrix and a vector; with a `lookup` also a table whose gradient is sparse.
+    """
+
+    def __init__(self, strategy, make, prepare=lambda o: o, lookup=False):
+        self._strategy = strategy
+        rng = np.random.default_rng(1)
+        with strategy.scope():
+            shapes = [(5, 3), (3,)] + ([(6, 3)] if lookup else [])
+            self.variables = [tf.Variable(rng.standard_normal(shape).astype(np.float32)) for shape in shapes]
+            self.optimizer = prepare(make())
+            # TensorFlow does not make all of the slots in the first call of a `tf.function` on several replicas.
+            build = getattr(self.optimizer, "build", None) or self.optimizer._create_all_weights
+            build(self.variables)
+        self._lookup = lookup
+        self.step = tf.function(self.step_as_is)
+
+    def _on_replica(self):
+        x, y = map(tf.constant, data())
+        i = tf.distribute.get_replica_context().replica_id_in_sync_group
+        number = self._strategy.num_replicas_in_sync
+        share = 8 // number
+        x, y = x[i * share : (i + 1) * share], y[i * share : (i + 1) * share]
+        with tf.GradientTape() as tape:
+            hidden = tf.tanh(x @ self.variables[0])
+            if self._lookup:
+                hidden += tf.gather(self.variables[2], [0, 2, 2, 5][:share])
+            loss = tf.reduce_sum((tf.linalg.matvec(hidden, self.variables[1]) - y) ** 2)
+        pairs = zip(tape.gradient(loss, self.variables), self.variables, strict=True)
+        self.optimizer.apply_gradients(list(pairs))
+
+    def step_as_is(self):
+        self._strategy.run(self._on_replica)
+
+    def take(self, num_steps: int) -> Regression:
+        for _ in range(num_steps):
+            self.step()
+        return self
+
+    def copies(self) -> list[list[np.ndarray]]:
+        """The values on each replica of the variables and of all that the optimizer holds."""
+        held = self.optimizer.variables
+        held = list(held() if callable(held) else held)
+        values = [getattr(v, "value", v) if not isinstance(v, tf.Variable) else v for v in [*self.variables, *held]]
+        of_each = [[x.numpy() for x in self._strategy.experimental_local_results(v)] for v in values]
+        return [[copies[i % len(copies)] for copies in of_each] for i in range(self._strategy.num_replicas_in_sync)]
