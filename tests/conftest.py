@@ -52,7 +52,14 @@ NEEDS = {
 collect_ignore = [path for path, why_not in NEEDS.items() if why_not]
 
 # Minutes in few tests: begun first, so that no process is left with them at the end.
-FIRST = ("sanitizers/", "test_benchmarks_smoke", "xla/test_every_rule", "runs/test_checkpoints")
+FIRST = (
+    "sanitizers/",
+    "test_benchmarks_smoke",
+    "minimize/test_public_patterns",
+    "xla/test_every_rule",
+    "runs/test_checkpoints",
+    "distribution/",
+)
 
 
 def pytest_report_header():

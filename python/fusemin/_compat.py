@@ -4,8 +4,11 @@ A new version of TensorFlow or Keras is read here first. Private attributes of o
 families, `fusemin.families`; `tests/fuse/test_relied_on.py` pins both.
 """
 
+import itertools
+
 import tensorflow as tf
-from tensorflow.python.eager import context, record
+from tensorflow.python.eager import cancellation, context, execute, record
+from tensorflow.python.eager.polymorphic_function import atomic_function
 from tensorflow.python.framework import func_graph
 from tensorflow.python.ops import control_flow_util, resource_variable_ops
 
@@ -109,6 +112,39 @@ def lower_to_hlo(concrete_function) -> None:
         captured_inputs=captured,
         stage="hlo_serialized",
     )
+
+
+def new_cancellation():
+    """What can cancel a call, by its `start_cancel()`, from another thread."""
+    return cancellation.CancellationManager()
+
+
+def call_cancelable(concrete_function, tensors, cancellation_manager):
+    """Calls a function of flat tensors, eagerly and where nothing records it, so that it can be cancelled.
+
+    `CancellationManager.get_cancelable_function` would also cancel what other threads call in the meantime.
+    """
+    function, here = concrete_function._inference_function, context.context()
+    with atomic_function.InterpolateRuntimeError(function):
+        outputs = execute.execute_with_cancellation(
+            function.name.decode(),
+            num_outputs=len(function.function_type.flat_outputs),
+            inputs=[*tensors, *concrete_function.captured_inputs],
+            attrs=tuple(itertools.chain(*here.function_call_options.as_attrs().items())),
+            ctx=here,
+            cancellation_manager=cancellation_manager,
+        )
+    return function.function_type.pack_output(outputs or None)
+
+
+def position_of_iterator(iterator) -> tf.Tensor:
+    """Where an iterator of a dataset stands, a variant. `tf.train.Checkpoint` saves the same, but only at once."""
+    return iterator._serialize_to_tensors()["_STATE"]
+
+
+def set_position_of_iterator(iterator, position: tf.Tensor) -> None:
+    """Lets an iterator of such a dataset go on from there."""
+    iterator._restore_from_tensors({"_STATE": position})
 
 
 def variable_of_strategy(variable):

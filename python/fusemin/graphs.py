@@ -43,15 +43,22 @@ _CALLS = frozenset({"StatefulPartitionedCall", "If", "Case", "While"})
 
 def has_effects(operations) -> bool:
     """Whether one of these ops may do more than return tensors: print, assign, write summaries, assert, draw."""
-    return any(_has_effects(op) for op in operations)
+    return next(effects(operations), None) is not None
 
 
-def _has_effects(op: tf.Operation) -> bool:
-    if not op.op_def.is_stateful or op.type in _READS:
-        return False
-    if op.type not in _CALLS:
-        return True
-    return any(f is None or has_effects(f.graph.get_operations()) for f in _called(op))
+def effects(operations) -> Iterator[str]:
+    """The types of the ops that may do so, among these and in the functions that they call."""
+    for op in operations:
+        if not op.op_def.is_stateful or op.type in _READS:
+            continue
+        if op.type not in _CALLS:
+            yield op.type
+            continue
+        for function in _called(op):
+            if function is None:
+                yield op.type
+            else:
+                yield from effects(function.graph.get_operations())
 
 
 def _called(op: tf.Operation) -> list:

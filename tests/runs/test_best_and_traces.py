@@ -155,7 +155,7 @@ def test_files_are_whole_after_an_error(tmp_path):
 
 @pytest.mark.parametrize("keyword", ["trace_to", "trace_every", "trace_last"])
 def test_memory_is_flat(keyword, tmp_path, record_difference):
-    """512 MB of rows; the issue's 2 GB are measured in benchmarks."""
+    """512 MB of rows; docs/howto/runs.md has what was measured of 2 GB."""
     x = tf.Variable(tf.zeros([250_000]))
     minimizer = fusemin.Minimizer(
         lambda: tf.reduce_sum((x - 5.0) ** 2),

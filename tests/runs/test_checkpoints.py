@@ -4,8 +4,10 @@ import datetime
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
+import time
 import warnings
 
 import keras
@@ -15,6 +17,7 @@ import tensorflow as tf
 
 import fusemin
 from fusemin import Checkpoint, CheckpointMismatchError, Status
+from fusemin.runs.checkpoint_files import CheckpointFiles
 from tests.runs.fits import Fit, assert_same
 from tests.support.families import FAMILIES
 
@@ -262,6 +265,51 @@ def test_from_the_beginning_where_none_is_whole(tmp_path):
         assert_same(resumed(tmp_path)[1].trace, expected)
 
 
+def test_from_the_beginning_where_a_leaf_is_damaged(tmp_path):
+    """The leaves before it were taken up already."""
+    minimizer = {"trace_fn": lambda q: (q.loss, q.parameters[0])}
+    expected = Fit().minimizer(**minimizer)(NUM_STEPS)
+    stopped(tmp_path, keep=1, minimizer=minimizer)
+    os.truncate(tmp_path / "trace/1.npy", 200)
+    with pytest.warns(UserWarning, match="from its beginning"):
+        assert_same(resumed(tmp_path, minimizer=minimizer)[1].trace, expected)
+
+
+@JIT
+def test_values_are_those_of_the_step_while_the_run_goes_on(jit_compile, tmp_path, monkeypatch):
+    write = CheckpointFiles.write
+
+    def write_later(*arguments):
+        time.sleep(0.05)
+        write(*arguments)
+
+    monkeypatch.setattr(CheckpointFiles, "write", write_later)
+    fit, losses = Fit(), []
+    callback = lambda state: losses.append(state.loss)  # noqa: E731
+    checkpoint = Checkpoint(tmp_path, every=10, keep=100)
+    fit.minimizer(jit_compile=jit_compile).run(NUM_STEPS, checkpoint=checkpoint, callbacks=callback, every=10)
+    for step in range(10, NUM_STEPS + 1, 10):
+        whole = Fit()
+        whole.minimizer(jit_compile=jit_compile)(step)
+        saved = CheckpointFiles(tmp_path, 100).read(step)
+        written = [v.numpy() for v in saved.numbered("variables")]
+        for value in whole.state():
+            assert any(np.array_equal(value, w) for w in written), (step, value)
+
+
+def test_an_error_of_the_thread_that_writes_is_raised(tmp_path):
+    directory = tmp_path / "c"
+
+    def put_a_file_in_its_place(state):
+        if state.step == 20:
+            shutil.rmtree(directory)
+            directory.write_text("")
+
+    checkpoint = Checkpoint(directory, every=20)
+    with pytest.raises((OSError, tf.errors.OpError), match=str(directory)):
+        Fit().minimizer().run(NUM_STEPS, checkpoint=checkpoint, callbacks=put_a_file_in_its_place, every=10)
+
+
 def test_parts_are_removed(tmp_path):
     stopped(tmp_path)
     (tmp_path / "step-40.index").write_bytes(b"x")
@@ -322,7 +370,10 @@ def test_another_number_of_steps_of_a_schedule(tmp_path):
 
 def test_every_so_many_seconds(tmp_path):
     checkpoint = Checkpoint(tmp_path, every=datetime.timedelta(seconds=0.2), keep=100)
-    Fit().minimizer().run(10**8, checkpoint=checkpoint, time_limit=1.5, trace_last=1)
+    minimizer = Fit().minimizer()
+    # The time limit counts tracing, which this does beforehand.
+    minimizer.run(10)
+    minimizer.run(10**8, checkpoint=checkpoint, time_limit=1.5, trace_last=1)
     assert 4 <= len(list(tmp_path.glob("*.json"))) <= 9
 
 

@@ -99,7 +99,8 @@ def minimize(
         keeps copies of them on several devices.
       RuntimeError: one of the keywords after `name` is given in a graph, under a tape, or with
         `tf.config.run_functions_eagerly(True)`.
-      KeyboardInterrupt: Ctrl-C came and one of these keywords was given. The last step was taken as a whole.
+      KeyboardInterrupt: Ctrl-C came. With one of them, and where one op updates all variables and the loop is not
+        compiled, after the step at hand, with all variables as it left them; else after all steps.
       NonFiniteError, CheckpointMismatchError: see `Minimizer.run`.
       tf.errors.FailedPreconditionError: a variable is not initialized.
       tf.errors.InvalidArgumentError: with `jit_compile`, XLA cannot compile an op; the message names it.

@@ -24,9 +24,11 @@ from fusemin.arguments import (
 )
 from fusemin.loop import auto_compilation, seeds
 from fusemin.loop.auto_compilation import Decision
+from fusemin.loop.cancellation import call_interruptibly, leaves_whole_steps
 from fusemin.loop.compilation import AUTO, LOSS, as_jit_compile, can_compile_loop, explained_failure
 from fusemin.loop.convergence import criterion_or_none
 from fusemin.loop.eager_loop import EagerStep, run_eagerly
+from fusemin.loop.interruption import python_interrupts
 from fusemin.loop.loop import Options
 from fusemin.loop.placement import beside
 from fusemin.loop.segment import run_loop
@@ -127,7 +129,7 @@ class Minimizer:
           The trace, see `minimize`.
 
         Raises:
-          TypeError, ValueError: see `minimize`.
+          TypeError, ValueError, KeyboardInterrupt: see `minimize`.
         """
         return self._run(num_steps, seed)
 
@@ -278,6 +280,10 @@ class Minimizer:
                     return self._compiled(num_steps, seed)
             step, loop = program.traced(seed is not None, num_steps if once else None)
             with beside(step.variables):
+                # Ctrl-C would not be heard before all steps are taken.
+                if loop in program.interruptible and python_interrupts() and not graphs.is_recorded():
+                    tensors = [] if once else [tf.constant(num_steps)]
+                    return call_interruptibly(loop, tensors if seed is None else [*tensors, seed])
                 return loop(seed) if once else loop(tf.constant(num_steps), seed)
 
     def _decide(self, num_steps, seed, once: bool) -> Decision:
@@ -381,6 +387,8 @@ class _Program:
     # By whether seeds are used, and by `num_steps` if the loop is for one number only: the step and the loop on it,
     # traced outside of every graph.
     traces: dict[tuple[bool, int | None], tuple[VariableStep, Any]] = dataclasses.field(default_factory=dict)
+    # Those of the loops that Ctrl-C may end.
+    interruptible: set[Any] = dataclasses.field(default_factory=set)
     # Programs for runs in segments, by all that they depend on.
     segment_programs: dict[tuple, SegmentProgram] = dataclasses.field(default_factory=dict)
     # Held while tracing: one thread traces, those that call at the same time wait for it.
@@ -477,6 +485,8 @@ class _Program:
                     loop = graphs.trace(minimize, tf.TensorSpec([], tf.int32), seed)
                 else:
                     loop = graphs.trace(minimize_once, seed)
+                if leaves_whole_steps(step, loop):
+                    self.interruptible.add(loop)
                 self.traces[key] = (step, loop)
             return self.traces[key]
 

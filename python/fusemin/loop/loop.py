@@ -180,7 +180,9 @@ class Loop:
         criterion, plan, options = self.criterion, self.plan, self._options
         watcher, watch = self.watcher, carry.watch
         calls_trace_fn = bool(plan.derived_specs) or plan.effects or watcher.monitor is not None
-        index = _plus(_plus(carry.taken, offset), before)
+        # An op less for each step, and a variable less of the loop, where nobody asks.
+        needs_index = calls_trace_fn or criterion is not None or watcher.has_gate or self.inputs
+        index = _plus(_plus(carry.taken, offset), before) if needs_index else None
 
         def traced(*of_result, **others):
             return self._trace_fn(

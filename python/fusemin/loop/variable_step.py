@@ -62,6 +62,7 @@ class VariableStep:
         shapes = [v.shape if is_sparse(g) else g.shape for g, v in zip(gradients, self.unwrapped, strict=True)]
         self.has_sparse_gradients = any(is_sparse(g) for g in gradients)
         self.gradients = [tf.TensorSpec(s, g.dtype) for s, g in zip(shapes, gradients, strict=True)]
+        self._has_slices = any(map(is_sparse, gradients))
         planned = plan(optimizer, self.variables, gradients)
         bound = planned if isinstance(planned, Stock) else planned.bind()
         if not isinstance(bound, Stock):
@@ -80,6 +81,14 @@ class VariableStep:
     def loss_operations(self) -> list[tf.Operation]:
         """See `fusemin.loop.step_protocol`."""
         return self._differentiate.graph.get_operations()
+
+    @property
+    def is_one_op(self) -> bool:
+        """Whether one op updates all variables."""
+        # There is one for each dtype, device and rule; rows may have another rule.
+        return (
+            self.update is not None and not self._has_slices and len({(v.dtype, v.device) for v in self.unwrapped}) == 1
+        )
 
     def release(self) -> None:
         """Frees the step's graphs; it cannot be called again."""

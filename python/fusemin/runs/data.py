@@ -4,6 +4,8 @@ import math
 
 import tensorflow as tf
 
+from fusemin import _compat
+
 
 class Batches:
     """The batches of a dataset, again from the start at its end.
@@ -13,7 +15,6 @@ class Batches:
 
     Attributes:
       spec: TensorSpecs of a batch, in its structure.
-      iterator: where it stands. A `tf.train.Checkpoint` can hold it.
 
     Raises:
       ValueError: the shape of a batch is not known, or there is none.
@@ -32,8 +33,8 @@ class Batches:
                 )
         if dataset.cardinality() == 0:
             raise ValueError("`data` is empty")
-        self.iterator = iter(dataset.repeat())
-        iterator, spec = self.iterator, self.spec
+        self._iterator = iter(dataset.repeat())
+        iterator, spec = self._iterator, self.spec
 
         def draw(count, rows):
             arrays = [tf.TensorArray(s.dtype, rows, element_shape=s.shape) for s in tf.nest.flatten(spec)]
@@ -51,6 +52,15 @@ class Batches:
     @property
     def batch_bytes(self) -> int:
         return sum(math.prod(s.shape) * s.dtype.size for s in tf.nest.flatten(self.spec))
+
+    @property
+    def position(self) -> tf.Tensor:
+        """Where it stands, a variant."""
+        return _compat.position_of_iterator(self._iterator)
+
+    def go_on(self, position: tf.Tensor) -> None:
+        """Goes on from a position."""
+        _compat.set_position_of_iterator(self._iterator, position)
 
     def draw(self, count: int, rows: int | None) -> tuple:
         """The next batches, stacked: what each of so many steps is given.

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from fusemin.loop.interruption import Interruption
 from fusemin.loop.segmented_run import SegmentedRun, SegmentProgram
+from fusemin.runs.background import Background
 from fusemin.runs.callbacks import Callbacks, Clock, RunState
 from fusemin.runs.data import Batches
 from fusemin.runs.identity import describe
-from fusemin.runs.interruption import Interruption
 from fusemin.runs.leaf_names import leaf_names
 from fusemin.runs.nonfinite import NonFiniteError, culprit, described
 from fusemin.runs.options import RunOptions
@@ -21,12 +22,12 @@ from fusemin.runs.result import Best, Result, Status
 from fusemin.runs.saving import Saver
 from fusemin.runs.schedule import Due, SegmentLength
 from fusemin.runs.thin_traces import LastRows, MemoryTrace, every_row, repeated
-from fusemin.runs.trace_files import TraceFiles
+from fusemin.runs.trace_files import KeptTraceFiles, TraceFiles
 
 # Of the rows and batches of a segment. So much is in memory beside what the run keeps; with more, steps that take
 # microseconds would not fill a segment inside XLA, where its traces have memory of fixed size.
 SEGMENT_BYTES = 1 << 25
-XLA_SEGMENT_BYTES = 1 << 23
+XLA_SEGMENT_BYTES = 1 << 24
 
 
 def most_steps(row_bytes: int, in_xla: bool) -> int:
@@ -63,6 +64,7 @@ class Run:
         self._program, self._num_steps, self._options, self._batches = program, num_steps, options, batches
         self._fills, self._clock = fills, Clock()
         self._run = SegmentedRun(program, seed)
+        self._background = Background()
         self._names = leaf_names(program.structure)
         self._specs = program.leaf_specs[: program.num_leaves]
         self._trace = self._make_trace()
@@ -78,20 +80,22 @@ class Run:
                 **identity,
             }
             described_run = describe(program, optimizer, criterion, self._names, settings)
-            self._saver = Saver(options.checkpoint, self._run, self._trace, self._callbacks, batches, described_run)
+            self._saver = Saver(
+                options.checkpoint, self._run, self._trace, self._callbacks, batches, described_run, self._background
+            )
 
     def _make_trace(self):
         options = self._options
         if options.trace_last is not None:
             return LastRows(self._specs, options.trace_last)
-        directory = options.trace_to
-        if directory is None and options.checkpoint is not None:
-            directory = os.path.join(options.checkpoint.directory, "trace")
-        if directory is None:
+        if options.trace_to is None and options.checkpoint is None:
             return MemoryTrace(self._specs)
         if len(self._names) != len(self._specs):
             raise TypeError("a trace in files has dense tensors, `trace_fn` returns others")
-        return TraceFiles(directory, self._names, self._specs)
+        if options.trace_to is not None:
+            return TraceFiles(options.trace_to, self._names, self._specs, self._background)
+        directory = os.path.join(options.checkpoint.directory, "trace")
+        return KeptTraceFiles(directory, self._names, self._specs, self._background)
 
     def _state(self, taken: int, leaves: list) -> RunState:
         program = self._program
@@ -115,6 +119,7 @@ class Run:
         with contextlib.ExitStack() as stack:
             if isinstance(self._trace, TraceFiles):
                 stack.callback(self._trace.close)
+            stack.callback(self._background.close)
             if self._saver is not None:
                 self._saver.resume(num_steps)
             due = Due(options.every, run.taken)
@@ -231,8 +236,6 @@ class Run:
 
     def _packed(self) -> Any:
         leaves = self._trace.leaves()
-        if isinstance(self._trace, TraceFiles):
-            if self._options.trace_to is not None:
-                return tf.nest.pack_sequence_as(self._program.structure, leaves)
-            leaves = [tf.convert_to_tensor(leaf) for leaf in leaves]
+        if self._options.trace_to is not None:
+            return tf.nest.pack_sequence_as(self._program.structure, leaves)
         return self._program.pack(leaves)

@@ -1,19 +1,20 @@
 """Saves a run, and takes it up again."""
 
+import copy
+
 import tensorflow as tf
 
 from fusemin.loop.segmented_run import SegmentedRun
+from fusemin.runs.background import Background
 from fusemin.runs.callbacks import Callbacks
 from fusemin.runs.checkpoint import Checkpoint, CheckpointMismatchError
-from fusemin.runs.checkpoint_files import CheckpointFiles, DamagedCheckpointError, Saved
+from fusemin.runs.checkpoint_files import CheckpointFiles, DamagedCheckpointError, Saved, numbered
 from fusemin.runs.data import Batches
 from fusemin.runs.identity import differences
 from fusemin.runs.schedule import Due
 from fusemin.runs.thin_traces import LastRows
 from fusemin.runs.trace_files import DamagedTraceError, TraceFiles
 from fusemin.user_warnings import warn
-
-_VALUE = ".ATTRIBUTES/VARIABLE_VALUE"
 
 
 class Saver:
@@ -26,6 +27,7 @@ class Saver:
       callbacks: whose states are saved.
       batches: whose position is saved, or None.
       identity: what must agree for a run to be resumed.
+      background: writes the files, after the rows of the trace that it was given before.
     """
 
     def __init__(
@@ -36,9 +38,11 @@ class Saver:
         callbacks: Callbacks,
         batches: Batches | None,
         identity: dict,
+        background: Background,
     ):
         self._checkpoint, self._run, self._trace = checkpoint, run, trace
         self._callbacks, self._batches, self._identity = callbacks, batches, identity
+        self._background = background
         self._files = CheckpointFiles(checkpoint.directory, checkpoint.keep)
         self._saved_step: int | None = None
         self.due = Due(checkpoint.every, 0)
@@ -81,43 +85,40 @@ class Saver:
 
     def _take_up(self, saved: Saved) -> None:
         run = self._run
-        self._variables().read(saved.prefix).assert_existing_objects_matched().expect_partial()
-        carry = [
-            tf.constant(saved.tensors[f"carry/{i}/{_VALUE}"], t.dtype) for i, t in enumerate(tf.nest.flatten(run.carry))
-        ]
-        run.go_on(tf.nest.pack_sequence_as(run.carry, carry), saved.step)
-        rows, pending = (
-            [tf.constant(saved.tensors[f"{name}/{i}/{_VALUE}"]) for i in range(saved.facts[name])]
-            for name in ("rows", "pending")
-        )
+        for name, variables in self._variables().items():
+            for variable, value in zip(variables, saved.numbered(name), strict=True):
+                variable.assign(value)
+        if self._batches is not None:
+            self._batches.go_on(saved.tensors["data"])
+        run.go_on(tf.nest.pack_sequence_as(run.carry, saved.numbered("carry")), saved.step)
         if isinstance(self._trace, LastRows):
-            self._trace.append(rows)
-        self._callbacks.restore_pending(pending)
+            self._trace.append(saved.numbered("rows"))
+        self._callbacks.restore_pending(saved.numbered("pending"))
         self._callbacks.load_state_dicts(saved.facts["callbacks"])
         self._saved_step = saved.step
 
-    def _variables(self, **more) -> tf.train.Checkpoint:
+    def _variables(self) -> dict[str, list[tf.Variable]]:
         program = self._run.program
-        if self._batches is not None:
-            more["data"] = self._batches.iterator
-        return tf.train.Checkpoint(variables=program.variables, best=program.best_variables, **more)
+        return {"variables": program.variables, "best": program.best_variables}
 
     def write(self) -> None:
-        """Saves the run as it is now."""
+        """Saves the run as it is now. All values are taken at once, and written in the background."""
         step = self._run.taken
         if step == self._saved_step:
             return
-        rows = self._trace.leaves() if isinstance(self._trace, LastRows) else []
-        pending = self._callbacks.pending()
-        facts = {
-            "run": self._identity,
-            "trace": self._trace.positions() if isinstance(self._trace, TraceFiles) else [],
-            "rows": len(rows),
-            "pending": len(pending),
-            "callbacks": self._callbacks.state_dicts(),
-        }
-        with tf.device("CPU:0"):
-            carry = [tf.Variable(t) for t in tf.nest.flatten(self._run.carry)]
-            rows, pending = ([tf.Variable(t) for t in tensors] for tensors in (rows, pending))
-        self._files.write(step, self._variables(carry=carry, rows=rows, pending=pending), facts)
+        tensors = numbered("carry", tf.nest.flatten(self._run.carry))
+        for name, variables in self._variables().items():
+            # No copies: whoever writes a variable whose value is in use gives it another buffer.
+            tensors |= numbered(name, [tf.raw_ops.ReadVariableOp(resource=v.handle, dtype=v.dtype) for v in variables])
+        if isinstance(self._trace, LastRows):
+            tensors |= numbered("rows", self._trace.leaves())
+        tensors |= numbered("pending", self._callbacks.pending())
+        if self._batches is not None:
+            tensors["data"] = self._batches.position
+        facts = {"run": self._identity, "callbacks": copy.deepcopy(self._callbacks.state_dicts())}
+        self._background.do(self._write, step, tensors, facts)
         self._saved_step = step
+
+    def _write(self, step: int, tensors: dict[str, tf.Tensor], facts: dict) -> None:
+        positions = self._trace.positions() if isinstance(self._trace, TraceFiles) else []
+        self._files.write(step, tensors, {**facts, "trace": positions})

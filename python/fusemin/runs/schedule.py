@@ -8,7 +8,7 @@ import time
 SEGMENT_SECONDS = 0.3
 # The first segment has one step, since nothing is known of its time; no segment has more than so many times the steps
 # of the one before.
-MOST_GROWTH = 16
+MOST_GROWTH = 64
 
 
 def as_every(value, name: str) -> int | float | None:

@@ -12,6 +12,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.lib import format as npy
 
+from fusemin.runs.background import Background
+from fusemin.runs.thin_traces import MemoryTrace
+
 # So much of a file is read at once where it is checked.
 _BLOCK = 1 << 22
 
@@ -43,6 +46,8 @@ class _LeafFile:
         return header.getvalue()
 
     def create(self) -> None:
+        self.close()
+        self.num_rows = self.crc = 0
         self._file = open(self._path, "w+b")  # noqa: SIM115  It is closed by `close`.
         self._file.write(self._header())
 
@@ -106,12 +111,16 @@ class TraceFiles:
       directory: where they are; made if it is not there.
       names: of the leaves.
       specs: TensorSpecs of their rows.
+      background: writes them.
+
+    Attributes:
+      num_rows: how many there are, those that are still to be written among them.
 
     Raises:
       TypeError: a leaf cannot be in such a file.
     """
 
-    def __init__(self, directory: str, names: list[str], specs: list[tf.TensorSpec]):
+    def __init__(self, directory: str, names: list[str], specs: list[tf.TensorSpec], background: Background):
         for name, spec in zip(names, specs, strict=True):
             if spec.dtype in (tf.string, tf.variant, tf.resource):
                 raise TypeError(f"a trace in files has numbers, '{name}' is of {spec.dtype.name}")
@@ -120,11 +129,7 @@ class TraceFiles:
             _LeafFile(os.path.join(directory, f"{name.replace(os.sep, '_')}.npy"), spec)
             for name, spec in zip(names, specs, strict=True)
         ]
-        self._open = False
-
-    @property
-    def num_rows(self) -> int:
-        return self._leaves[0].num_rows if self._leaves else 0
+        self._background, self._open, self.num_rows = background, False, 0
 
     def resume(self, positions: list[dict]) -> None:
         """Goes on where `positions` were. Later rows are cut.
@@ -134,9 +139,14 @@ class TraceFiles:
         """
         for leaf, position in zip(self._leaves, positions, strict=True):
             leaf.resume(position["rows"], position["crc"], position["shape"])
+        self.num_rows = positions[0]["rows"] if positions else 0
         self._open = True
 
     def append(self, leaves: list[tf.Tensor]) -> None:
+        self.num_rows += leaves[0].shape[0] if leaves else 0
+        self._background.do(self._append, leaves)
+
+    def _append(self, leaves: list[tf.Tensor]) -> None:
         if not self._open:
             for leaf in self._leaves:
                 leaf.create()
@@ -145,19 +155,40 @@ class TraceFiles:
             leaf.append(rows)
 
     def positions(self) -> list[dict]:
-        """What `resume` is to be given, once all rows are in the files."""
+        """What `resume` is to be given, once all rows are in the files. Not while rows are written."""
         if self._open:
             for leaf in self._leaves:
                 leaf.flush()
         return [leaf.position() for leaf in self._leaves]
 
-    def leaves(self) -> list[np.ndarray]:
-        self.append([]) if not self._leaves else None
+    def leaves(self) -> list:
+        """All rows: for each leaf an array that is mapped from its file."""
+        self._background.wait()
         self.positions()
         return [leaf.read() for leaf in self._leaves]
 
     def close(self) -> None:
+        """Not while rows are written."""
         if self._open:
             self.positions()
         for leaf in self._leaves:
             leaf.close()
+
+
+class KeptTraceFiles(TraceFiles):
+    """As TraceFiles, for a trace that will be returned in memory: there it is kept too, and not read again."""
+
+    def __init__(self, directory: str, names: list[str], specs: list[tf.TensorSpec], background: Background):
+        super().__init__(directory, names, specs, background)
+        self._kept = MemoryTrace(specs)
+
+    def resume(self, positions: list[dict]) -> None:
+        super().resume(positions)
+        self._kept.append([tf.convert_to_tensor(leaf) for leaf in super().leaves()])
+
+    def append(self, leaves: list[tf.Tensor]) -> None:
+        super().append(leaves)
+        self._kept.append(leaves)
+
+    def leaves(self) -> list:
+        return self._kept.leaves()

@@ -1,7 +1,14 @@
-"""Ctrl-C, as a wish to stop between two segments."""
+"""Ctrl-C, as a wish that is noted."""
 
 import signal
 import threading
+
+
+def python_interrupts() -> bool:
+    """Whether SIGINT raises KeyboardInterrupt here: only in the main thread, and with no handler of the user's own."""
+    # Only the main thread may set a handler, and gets the signals.
+    is_main = threading.current_thread() is threading.main_thread()
+    return is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 class Interruption:
@@ -19,9 +26,7 @@ class Interruption:
         self._replaces = False
 
     def __enter__(self) -> "Interruption":
-        # Only the main thread may set a handler, and gets the signals.
-        if threading.current_thread() is threading.main_thread():
-            self._replaces = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        self._replaces = python_interrupts()
         if self._replaces:
             signal.signal(signal.SIGINT, self._note)
         return self
