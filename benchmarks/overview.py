@@ -17,6 +17,7 @@ PANELS = (
 def draw(figure, result: dict) -> None:
     """Steps a second of fusemin and of the fastest stock optimizer of TFP, for the workloads that both panels have."""
     rows = {name: cases(report.rows_of(result["questions"][name])) for name, *_ in PANELS}
+    has_eager = False
     shared = [case for case in rows["xla"] if case in rows["steps"]]
     for axes, (question, stock, ours, title) in zip(figure.subplots(1, 2, sharey=True), PANELS, strict=True):
         for i, case in enumerate(shared):
@@ -26,6 +27,7 @@ def draw(figure, result: dict) -> None:
                 axes.scatter(1 / row.median, i, s=60, color=plots.color(row.rival))
             eager = fastest(rows[question][case], group=f"{stock}, eager")
             if eager is not None:
+                has_eager = True
                 axes.scatter(1 / eager.median, i, s=60, facecolor="white", edgecolor=plots.color(eager.rival))
             times = f"{theirs.median / mine.median:.1f} times"
             place = {"textcoords": "offset points", "fontsize": 9, "va": "center"}
@@ -38,11 +40,10 @@ def draw(figure, result: dict) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_yticks(range(len(shared)), shared)
     axes.set_ylim(len(shared) - 0.5, -0.5)
-    for name, rival, height in (
-        ("fusemin", "fusemin", 0.24),
-        ("TFP", "tfp", 0.14),
-        ("hollow: TFP, eager", "tfp", 0.04),
-    ):
+    legend = [("fusemin", "fusemin", 0.24), ("TFP", "tfp", 0.14)]
+    if has_eager:
+        legend.append(("hollow: TFP, eager", "tfp", 0.04))
+    for name, rival, height in legend:
         axes.annotate(name, (0.98, height), xycoords="axes fraction", ha="right", color=plots.color(rival), fontsize=11)
 
 
