@@ -335,7 +335,7 @@ def test_the_form_has_a_name_that_is_checked():
 
 @pytest.mark.parametrize("wrong", ["losses", "True"])
 def test_jit_compile_is_checked(wrong):
-    with pytest.raises(ValueError, match='`jit_compile` must be True, False or "loss"'):
+    with pytest.raises(ValueError, match='`jit_compile` must be True, False, "auto" or "loss"'):
         Problem.make().minimize(3, jit_compile=wrong)
 
 
