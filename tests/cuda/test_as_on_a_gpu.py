@@ -9,9 +9,10 @@ import re
 
 import pytest
 
-from tests.gpu.kit.page import PAGE, filled
+from tests.gpu.kit.page import PARTS
 from tests.support.cuda.interpreting_machine import InterpretingMachine
 from tests.support.cuda.kernel_cases import CASES, check
+from tests.support.cuda.page import PAGE, filled
 
 KIT = pathlib.Path(__file__).parents[2] / "docs/gpu/kit.json"
 WRITTEN = re.compile(r"(?P<rule>\w+), float64, (?P<case>.+): AssertionError: .* differs by (?P<ulp>[\d.]+) ulp")
@@ -32,4 +33,4 @@ def test_the_difference_is_that_of_the_gpu(found):
 
 def test_the_page_has_what_was_measured():
     text = PAGE.read_text(encoding="utf-8")
-    assert text == filled(text), "run `python -m tests.gpu.kit.page`"
+    assert text == filled(text, PARTS), "run `python -m tests.gpu.kit.page`"

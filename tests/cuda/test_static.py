@@ -13,14 +13,13 @@ from tests.support.cuda.cuda_tables import (
     ARCHITECTURES,
     DTYPES,
     LIMITS,
-    PAGE,
     assembled,
     images,
     predictions_table,
     registers,
-    table_of,
     unit_resources,
 )
+from tests.support.cuda.page import PAGE, part_of
 
 UNITS = tuple(_core.cuda.images())
 KERNELS = _core.cuda.kernels()
@@ -128,12 +127,12 @@ PAGE_TEXT = PAGE.read_text(encoding="utf-8")
 
 
 def test_the_page_has_these_predictions():
-    assert table_of(PAGE_TEXT, "predictions") == predictions_table(), ADVICE
+    assert part_of(PAGE_TEXT, "predictions table") == predictions_table(), ADVICE
 
 
 def test_the_page_has_these_registers():
     head, _, *rows = (
-        [cell.strip() for cell in line.split("|")[1:-1]] for line in table_of(PAGE_TEXT, "registers").split("\n")
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in part_of(PAGE_TEXT, "registers table").split("\n")
     )
     assert head == ["rule", "dtype", *ARCHITECTURES], ADVICE
     assert [(rule, dtype) for rule, dtype, *_ in rows] == [(f"`{r}`", d) for r in sorted(RULES) for d in DTYPES], ADVICE

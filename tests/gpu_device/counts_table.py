@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import pathlib
-import re
-
 from tests.gpu_device.counting import of_fusemin, of_stock
 from tests.gpu_device.stand_in import Counts, Kernels
+from tests.support.cuda.page import PAGE, filled, part_of
 
-PAGE = pathlib.Path(__file__).parents[2] / "docs/cuda.md"
-_BEGIN, _END = "<!-- counts table -->\n", "<!-- end -->"
+PLACE = "counts table"
 HEAD = (
     "| a step of | variables | kernels | of them in a graph | launches | copies to or from the host | "
     "synchronisations |\n"
@@ -36,7 +33,7 @@ def rows_of_fusemin(num_variables: int) -> list[str]:
 
 def in_page() -> str:
     """The table as the page has it."""
-    return re.search(f"{_BEGIN}(.*?){_END}", PAGE.read_text(encoding="utf-8"), re.DOTALL)[1]
+    return part_of(PAGE.read_text(encoding="utf-8"), PLACE) + "\n"
 
 
 def main() -> None:
@@ -46,8 +43,7 @@ def main() -> None:
         lines += [row(name, number, of_stock(number, way)) for name, way in STOCK.items()]
         lines += rows_of_fusemin(number)
     table = HEAD + "|" + " --- |" * (HEAD.count("|") - 1) + "\n" + "".join(lines)
-    text = PAGE.read_text(encoding="utf-8")
-    text = re.sub(f"{_BEGIN}.*?{_END}", lambda _: _BEGIN + table + _END, text, flags=re.DOTALL)
+    text = filled(PAGE.read_text(encoding="utf-8"), {PLACE: lambda: table.rstrip("\n")})
     PAGE.write_text(text, encoding="utf-8")
 
 

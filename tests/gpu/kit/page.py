@@ -7,22 +7,17 @@ from __future__ import annotations
 
 import json
 import pathlib
-import re
 import statistics
 
+from tests.support.cuda.page import PAGE, filled, table
+
 DOCS = pathlib.Path(__file__).parents[3] / "docs"
-PAGE = DOCS / "cuda.md"
 COPY = "a copy of as many bytes"
 TORCH = ("PyTorch, fused", "PyTorch, foreach")
 
 
 def read(name: str) -> dict:
     return json.loads((DOCS / "gpu" / name).read_text(encoding="utf-8"))
-
-
-def _table(head, rows) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def times_table() -> str:
@@ -35,7 +30,7 @@ def times_table() -> str:
         gigabytes = row["bytes"] / plain["fusemin"] / 1e3
         rows.append([case, *(f"{x:,.1f}" for x in numbers), f"{gigabytes:,.0f}"])
     head = ["Adam on tensors of", "fusemin, µs", f"{COPY}, µs", "fusemin in a graph, µs"]
-    return _table([*head, *(f"{rival}, in a graph, µs" for rival in TORCH), "fusemin, GB/s"], rows)
+    return table([*head, *(f"{rival}, in a graph, µs" for rival in TORCH), "fusemin, GB/s"], rows)
 
 
 def kernels_table() -> str:
@@ -45,7 +40,7 @@ def kernels_table() -> str:
         for kernel in kernels:
             share, occupied = kernel["share of DRAM bandwidth, %"], kernel["occupancy, %"]
             rows.append([what, f"`{kernel['kernel']}`", f"{kernel['time (ns)'] / 1e3:.0f}", share, occupied])
-    return _table(["rule, dtype", "kernel", "µs", "of the DRAM's bandwidth, %", "occupancy, %"], rows)
+    return table(["rule, dtype", "kernel", "µs", "of the DRAM's bandwidth, %", "occupancy, %"], rows)
 
 
 def update_table() -> str:
@@ -59,7 +54,7 @@ def update_table() -> str:
             fused, stock = rivals[f"fused, {family}"], rivals[f"stock, {family}"]
             times = [1e6 * statistics.median(x["samples"]) for x in (fused, stock)]
             rows.append([case, family, *(f"{x:,.0f}" for x in times), f"{fused['facts']['times stock']:.1f}"])
-    return _table(["update of", "optimizer", "fused, µs", "stock, µs", "times as fast"], rows)
+    return table(["update of", "optimizer", "fused, µs", "stock, µs", "times as fast"], rows)
 
 
 def found() -> str:
@@ -75,7 +70,7 @@ def found() -> str:
     )
 
 
-TABLES = {
+PARTS = {
     "found on a GPU": found,
     "times on a GPU": times_table,
     "kernels on a GPU": kernels_table,
@@ -83,15 +78,5 @@ TABLES = {
 }
 
 
-def filled(text: str) -> str:
-    """The page with what was measured."""
-    for name, make in TABLES.items():
-        begin = f"<!-- {name} -->\n"
-        if begin not in text:
-            raise ValueError(f"the page has no place for {name!r}")
-        text = re.sub(f"{begin}.*?<!-- end -->", lambda _, b=begin, m=make: f"{b}{m()}\n<!-- end -->", text, flags=re.S)
-    return text
-
-
 if __name__ == "__main__":
-    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), PARTS), encoding="utf-8")

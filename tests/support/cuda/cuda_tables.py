@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import math
 import pathlib
-import re
 import subprocess
 import tempfile
 
@@ -22,8 +21,8 @@ from fusemin import _core
 from tests.support.cuda import fatbin
 from tests.support.cuda.cubin import resources
 from tests.support.cuda.nvidia_tools import ptxas
+from tests.support.cuda.page import PAGE, filled, table
 
-PAGE = pathlib.Path(__file__).parents[3] / "docs" / "cuda.md"
 # All of cmake/CudaArchitectures.cmake.
 ARCHITECTURES = ("sm_70", "sm_75", "sm_80", "sm_90", "sm_100", "sm_120")
 DTYPES = ("float32", "float64", "float16", "bfloat16")
@@ -54,11 +53,6 @@ def unit_resources(unit, architecture):
     return resources(images(unit).get(architecture) or assembled(unit, architecture)[0])
 
 
-def _table(head, rows):
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
-
-
 def registers(rule, dtype, architecture):
     """Registers a thread of a rule's kernels, as "plain/options"."""
     unit, kernel = _core.cuda.kernels()[rule]
@@ -73,7 +67,7 @@ def registers_table():
         for rule in sorted(_core.cuda.kernels())
         for dtype in DTYPES
     ]
-    return _table(["rule", "dtype", *ARCHITECTURES], rows)
+    return table(["rule", "dtype", *ARCHITECTURES], rows)
 
 
 # Ops that launch nothing on a GPU: they hand a buffer on.
@@ -131,31 +125,11 @@ def predictions_table():
             rows.append([model, len(shapes), f"{size:,}", label, *cells, launches, f"{num_bytes / 1e6:,.0f}"])
     head = ["variables of", "number", "elements", "optimizer"]
     head += ["Keras 3: launches", "MB", "legacy: launches", "MB", "fused: launches", "MB"]
-    return _table(head, rows)
+    return table(head, rows)
 
 
-TABLES = {"registers": registers_table, "predictions": predictions_table}
-
-
-def _place(name):
-    return rf"(<!-- {name} table -->\n)(.*?)\n(<!-- end -->)"
-
-
-def table_of(text, name):
-    """A table as the page has it."""
-    found = re.search(_place(name), text, flags=re.S)
-    if not found:
-        raise ValueError(f"the page has no table of {name}")
-    return found[2]
-
-
-def with_tables(text):
-    """The page with its tables made anew."""
-    for name, make in TABLES.items():
-        table_of(text, name)
-        text = re.sub(_place(name), lambda m, make=make: f"{m[1]}{make()}\n{m[3]}", text, flags=re.S)
-    return text
+TABLES = {"registers table": registers_table, "predictions table": predictions_table}
 
 
 if __name__ == "__main__":
-    PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), TABLES), encoding="utf-8")
