@@ -97,14 +97,14 @@ class Run:
         directory = os.path.join(options.checkpoint.directory, "trace")
         return KeptTraceFiles(directory, self._names, self._specs, self._background)
 
-    def _state(self, taken: int, leaves: list) -> RunState:
+    def _state(self, taken: int, segments: list[list[tf.Tensor]]) -> RunState:
         program = self._program
         return RunState(
             taken,
             self._num_steps,
             program.step.variables,
             self._clock.seconds(),
-            leaves,
+            segments,
             program.loss_leaf,
             program.pack,
         )
