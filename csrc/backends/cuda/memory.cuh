@@ -25,6 +25,18 @@ struct Stored<Float16> : Number<Float16> {
   }
 };
 
+// As that of the CPU, with fewer instructions: what tells a NaN is a comparison of floats, and all is done in the upper
+// half, where it stays until it is packed.
+template <>
+struct Stored<BFloat16> : Number<BFloat16> {
+  static __device__ __forceinline__ BFloat16 Store(float x) {
+    const uint32_t u = __float_as_uint(x);
+    const uint32_t rounded = u + 0x7FFFu + (u >> 16 & 1u);
+    const uint32_t nan = (u & 0x80000000u) | 0x7FC00000u;
+    return {static_cast<uint16_t>((x != x ? nan : rounded) >> 16)};
+  }
+};
+
 // Elements side by side, one or as many as a vector has.
 template <class T>
 constexpr int kVectorSize = kVectorBytes / sizeof(T);
