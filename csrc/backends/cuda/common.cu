@@ -90,8 +90,9 @@ __device__ __forceinline__ void FillRows(const RowFillParameters& p) {
 
 }  // namespace fusemin::cuda
 
+// Six blocks a multiprocessor, which they have anyhow: where it was not told so, ptxas spilled a register for sm_70.
 #define FUSEMIN_SUM_KERNEL(dtype, T)                                                   \
-  extern "C" __global__ void __launch_bounds__(fusemin::cuda::kThreads)                \
+  extern "C" __global__ void __launch_bounds__(fusemin::cuda::kThreads, 6)             \
       sum_gradients_##dtype(const __grid_constant__ fusemin::cuda::StepParameters p) { \
     fusemin::cuda::SumGradients<T>(p);                                                 \
   }
