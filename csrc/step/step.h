@@ -10,7 +10,7 @@
 
 namespace fusemin {
 
-enum class DType { kFloat32, kFloat64, kFloat16, kBFloat16 };
+enum class DType : uint8_t { kFloat32, kFloat64, kFloat16, kBFloat16 };
 constexpr int kNumDTypes = 4;
 constexpr int kDTypeSize[kNumDTypes] = {4, 8, 2, 2};
 

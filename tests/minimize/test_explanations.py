@@ -33,3 +33,11 @@ def test_notebooks_show_a_table(explanation):
     assert "a_layer_with_a_long_name_0/&lt;kernel&gt;:0<br>" in shown
     assert "<td>fused, rule &#x27;adam&#x27;, CPU, 140 B a step</td>" in shown
     assert shown.count("<tr>") == 2
+
+
+def test_notebooks_show_it_once(explanation, monkeypatch, capsys):
+    """rich shows what is printed in a notebook at once, beside what the notebook shows of the value."""
+    plain = str(explanation)
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert str(explanation) == plain
+    assert capsys.readouterr().out == ""

@@ -87,8 +87,9 @@ class Explanation:
         for cells in self._cells():
             table.add_row(*cells)
         text = io.StringIO()
-        # As wide as the terminal: a table that is wider breaks apart.
-        console = Console(file=text, width=min(shutil.get_terminal_size().columns, 120))
+        # As wide as the terminal: a table that is wider breaks apart. In a notebook rich would show it at once, and
+        # return nothing.
+        console = Console(file=text, width=min(shutil.get_terminal_size().columns, 120), force_jupyter=False)
         console.print(table)
         if self.compilation:
             console.print(self.compilation, markup=False, highlight=False)

@@ -91,9 +91,10 @@ class Result:
         return plot_trace(self.trace, self.first_row, self.trace_every, axes)
 
     def __repr__(self):
+        leaves = tf.nest.flatten(self.trace)
         shapes = [
-            f"{name} {tuple(leaf.shape)}"
-            for name, leaf in zip(leaf_names(self.trace), tf.nest.flatten(self.trace), strict=True)
+            f"{name} {tuple(leaf.shape)}".strip()
+            for name, leaf in zip(leaf_names(self.trace, alone=""), leaves, strict=True)
         ]
         lines = [
             f"Result: {self.status.value}",
@@ -104,5 +105,6 @@ class Result:
         if self.best is not None:
             lines.append(f"  best     {self.best.value:.6g} at step {self.best.step:,}")
         if self.skipped:
-            lines.append(f"  skipped  {self.skipped:,} steps with a gradient that was not finite")
+            steps = "step" if self.skipped == 1 else "steps"
+            lines.append(f"  skipped  {self.skipped:,} {steps} with a gradient that was not finite")
         return "\n".join(lines)

@@ -61,7 +61,7 @@ class StepParameters(ctypes.Structure):
         ("num_pointers", ctypes.c_uint8),
         ("num_copies", ctypes.c_uint8),
         ("phase", ctypes.c_uint8),
-        ("dtype", ctypes.c_int32),
+        ("dtype", ctypes.c_uint8),
         ("accumulated", ctypes.c_bool),
         ("is_last_of_gradient", ctypes.c_bool),
         ("finishes", ctypes.c_bool),
