@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.distribution.two_replicas import ROOT, run_tests
+from tests.distribution.worker import OPTIMIZERS
 
 SECONDS = 240
 
@@ -19,7 +20,7 @@ SECONDS = 240
 def test_on_two_logical_cpus():
     done = run_tests(str(ROOT / "tests/distribution/test_mirrored.py"))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 40
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 100
 
 
 def _free_ports(number: int) -> list[int]:
@@ -55,10 +56,14 @@ def test_several_workers_are_stock(number, tmp_path):
     found = _run_workers(number, tmp_path)
     for worker in found:
         assert worker["replicas"] == number
-        assert worker["fused ops"] == 1
-        assert worker["stock ops"] == 0
-        arrays = [name.removeprefix("stock ") for name in worker if re.fullmatch(r"stock \d+", name)]
-        assert len(arrays) > 4
-        for name in arrays:
-            np.testing.assert_array_equal(worker[f"fused {name}"], worker[f"stock {name}"])
-            np.testing.assert_array_equal(worker[f"fused {name}"], found[0][f"fused {name}"])
+        for option in OPTIMIZERS:
+            assert worker[f"{option}, fused ops"] == 1
+            assert worker[f"{option}, stock ops"] == 0
+            arrays = [i for i in range(20) if f"{option}, stock {i}" in worker]
+            assert len(arrays) > 4
+            # Sums of the gradients of parts of the data are rounded otherwise than the gradient of all.
+            limit = 1e-5 if option == "accumulation" else 0.0
+            for i in arrays:
+                stock, fused = (worker[f"{option}, {name} {i}"] for name in ("stock", "fused"))
+                np.testing.assert_allclose(fused, stock, rtol=limit, atol=limit, err_msg=f"{option} {i}")
+                np.testing.assert_array_equal(fused, found[0][f"{option}, fused {i}"])

@@ -23,7 +23,9 @@ def create_slots(family: Family, optimizer, variables: list) -> None:
     # Slots outlive the function that is being traced, as do those that stock creates. A Keras optimizer calls itself
     # built before it has its slots, so a second thread must not look at it meanwhile.
     with _BUILDING, tf.init_scope():
-        if in_function and family.builds_in_functions and tf.executing_eagerly():
+        # With replicas a function of its own could not lift what it makes for the second one out of the first one's.
+        one_replica = tf.distribute.get_strategy().num_replicas_in_sync == 1
+        if in_function and one_replica and family.builds_in_functions and tf.executing_eagerly():
             # A user's function may make no variable after it was first traced, one inside of it may, as stock's has.
             graphs.trace(build)
         else:

@@ -24,8 +24,8 @@ from fusemin.update.gpu_support import find_capability_reason, find_refusal, is_
 from fusemin.update.gradients import find_gradient_reason, is_sparse
 from fusemin.update.stock_ops import is_stock
 
-# The strategies that keep a copy of each variable for each replica, and under which libraries sum the gradients before
-# the update.
+# The strategies that keep a copy of each variable for each replica, and under which the gradients are summed before the
+# update.
 REPLICATED = (tf.distribute.MirroredStrategy, tf.distribute.MultiWorkerMirroredStrategy)
 FUSED_DTYPES = (tf.float32, tf.float64, tf.float16, tf.bfloat16)
 # The options that need a sum over the gradients of all variables and no variable of their own, by the names of Keras.
@@ -78,7 +78,7 @@ class Fused:
       family: of the optimizer.
       adapter: of the optimizer.
       variables: as the user knows them.
-      unwrapped: the `tf.Variable`s inside.
+      unwrapped: the `tf.Variable`s inside; under a strategy with replicas the copies of the first one on this machine.
       context: that it was planned for.
     """
 
@@ -92,7 +92,8 @@ class Fused:
     reason: ClassVar[None] = None
 
     def __str__(self) -> str:
-        return f"rule '{self.rule}' updates {len(self.variables)} variables in one op"
+        where = "" if self.context.strategy is None else " on each replica"
+        return f"rule '{self.rule}' updates {len(self.variables)} variables in one op{where}"
 
     @property
     def option_numbers(self) -> dict[str, float]:
@@ -119,7 +120,8 @@ class Fused:
           UnknownVariableError: the optimizer was built for other variables.
         """
         update = bind(self.family, self.adapter, self.optimizer, self.rule, self.variables, self.unwrapped)
-        reason = _find_placement_reason(update, self.context)
+        # With copies for replicas it is asked of each.
+        reason = find_placement_reason(update, self.context) if self.context.strategy is None else None
         return update if reason is None else Stock(reason)
 
 
@@ -145,8 +147,10 @@ def plan(
     unwrapped = [find_variable(v) for v in variables]
     family = find_family(optimizer)
     adapter = None if family is None else family.adapter(optimizer)
-    # Where the kernels would be CUDA's: not inside XLA. With a strategy no step is taken here.
-    here = [] if context.xla or context.strategy is not None else unwrapped
+    if isinstance(context.strategy, REPLICATED):
+        unwrapped = [v if v is None else _first_copy(v, context.strategy) for v in unwrapped]
+    # Where the kernels would be CUDA's: not inside XLA.
+    here = [] if context.xla else unwrapped
     gpus = {v.device for v in here if v is not None and is_on_gpu(v)}
     reason = next(_reasons(family, adapter, optimizer, variables, unwrapped, gradients, context, gpus), None)
     if reason is not None:
@@ -158,6 +162,10 @@ def plan(
     if reason is not None:
         return Stock(reason)
     return Fused(rule, optimizer, family, adapter, variables, unwrapped, context)
+
+
+def _first_copy(variable: tf.Variable, strategy) -> tf.Variable:
+    return strategy.experimental_local_results(_compat.variable_of_strategy(variable) or variable)[0]
 
 
 def find_class_reason(optimizer) -> str | None:
@@ -187,9 +195,11 @@ def _reasons(
     if option:
         yield f"{type(optimizer).__name__} uses {option}, which is not fused"
     if context.strategy is not None:
-        of_replicas = family.updates_replicas and isinstance(context.strategy, REPLICATED)
-        more = ": the op takes the update of each replica, the optimizer all else of a step" if of_replicas else ""
-        yield f"a tf.distribute strategy is in use{more}"
+        strategy = f"a {type(context.strategy).__name__}"
+        if not isinstance(context.strategy, REPLICATED):
+            yield f"{strategy} is in use, which keeps no copy of each variable for each replica"
+        if not family.updates_replicas:
+            yield f"{strategy} is in use, where {family.name} optimizers take their own steps"
     yield from _variable_reasons(unwrapped, context, gpus)
     yield from _common_reasons(optimizer, inner, adapter.rule(inner), unwrapped, context)
     if gradients is not None:
@@ -271,7 +281,7 @@ def _driver_reasons(rule: str, variables: list[tf.Variable], gpus: set[str]) -> 
             yield f"the CUDA kernels do not run on {_short(device)}: {refusal}"
 
 
-def _find_placement_reason(update: FusedUpdate, context: Context) -> str | None:
+def find_placement_reason(update: FusedUpdate, context: Context) -> str | None:
     """Why one op cannot update these variables: a slot or scalar is on another device. None if it can."""
     options = update.options
     if context.xla:
