@@ -210,17 +210,19 @@ class Family(abc.ABC):
         """What of this instance, or of a variable as users know it, stock refuses with a sparse gradient, or None."""
         return None
 
-    def prepare_on_replica(self, optimizer, gradients: list) -> tuple[list, frozenset[str]]:
-        """What a step under a strategy with replicas does on each of them before the gradients are summed.
+    def options_before_sum(self, optimizer) -> tuple[str, ...]:
+        """The names in `option_numbers` of what a step under a strategy with replicas does on each of them before the
+        gradients are summed."""
+        return ()
+
+    def prepare_on_replica(self, optimizer, gradients: list) -> list:
+        """The gradients of a replica, as they are to be summed: with `options_before_sum` applied.
 
         Args:
           optimizer: built.
           gradients: a replica's.
-
-        Returns:
-          The gradients to be summed, and the names in `option_numbers` that are done with by this.
         """
-        return gradients, frozenset()
+        return gradients
 
     def bound_options(self, optimizer, variables: list[tf.Variable]) -> StepOptions:
         """What the optimizer does around its rule. Only after `build`."""

@@ -193,27 +193,34 @@ class Keras3(Family):
         clips_globally = "global_clipnorm" in clipping_options(inner)
         return dataclasses.replace(adapter.sparse(inner), separate_duplicates=not clips_globally)
 
-    def prepare_on_replica(self, optimizer, gradients):
-        inner, clips = self.inner(optimizer), clipping_options(self.inner(optimizer))
-        is_scaled = inner is not optimizer
+    def options_before_sum(self, optimizer):
+        inner = self.inner(optimizer)
+        clips = clipping_options(inner)
         # What is accumulated is a sum over replicas, and what is scaled by powers of 2 may be summed as it is.
-        if inner.gradient_accumulation_steps or (is_scaled and not clips):
+        if inner.gradient_accumulation_steps or (inner is not optimizer and not clips):
+            return ()
+        return (*([] if inner.loss_scale_factor is None else ["loss_scale_factor"]), *clips)
+
+    def prepare_on_replica(self, optimizer, gradients):
+        inner, names = self.inner(optimizer), self.options_before_sum(optimizer)
+        if not names:
             # A tensor that all replicas were given is not summed, and here stock has computed something of it.
-            return [tf.identity(g) for g in gradients], frozenset()
+            is_computed = inner is not optimizer or inner.gradient_accumulation_steps
+            return [tf.identity(g) for g in gradients] if is_computed else gradients
         prepared = gradients
-        if is_scaled:
+        if inner is not optimizer:
             # Clipped, a gradient may be finite that was not: what is not finite stays so. The op takes the scale off.
             scale = _unwrap(optimizer.dynamic_scale).read_value()
             is_finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(_values(g))) for g in gradients])
             prepared = [_scaled(g, 1.0 / scale) for g in prepared]
-        if inner.loss_scale_factor is not None:
+        if "loss_scale_factor" in names:
             prepared = [g / inner.loss_scale_factor for g in prepared]
-        if clips:
-            prepared = list(inner._clip_gradients(prepared))
-        if is_scaled:
+        # Without an option of clipping this returns them.
+        prepared = list(inner._clip_gradients(prepared))
+        if inner is not optimizer:
             scale = tf.where(is_finite, scale, np.nan)
             prepared = [_scaled(g, scale) for g in prepared]
-        return prepared, frozenset((*clips, "loss_scale_factor"))
+        return prepared
 
     def weight_decay(self, optimizer) -> float | None:
         """What Keras takes from parameters before the rule moves them."""

@@ -42,14 +42,14 @@ def take_on_replicas(planned: Fused, gradients: Sequence, summed: bool) -> Fused
     bound = planned.bind()
     if isinstance(bound, Stock):
         return bound
-    prepared, done = planned.family.prepare_on_replica(planned.optimizer, list(gradients))
-    updates = _updates(strategy, bound, containers, done)
+    updates = _updates(strategy, bound, containers, done=planned.family.options_before_sum(planned.optimizer))
     if isinstance(updates, Stock):
         return updates
     reasons = (find_placement_reason(update, planned.context) for update in updates)
     reason = next((reason for reason in reasons if reason is not None), None)
     if reason is not None:
         return Stock(reason)
+    prepared = planned.family.prepare_on_replica(planned.optimizer, list(gradients))
     computed = _compute(bound)
 
     def update(strategy, gradients, computed):
