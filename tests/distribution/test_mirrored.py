@@ -391,6 +391,42 @@ def test_model_fit_with_accumulation():
         np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5)
 
 
+def test_explain_says_what_is_summed_and_when():
+    with mirrored().scope():
+        x = tf.Variable(tf.ones([1000]), name="x")
+        optimizer = fusemin.fuse(keras.optimizers.Adam(clipnorm=1.0, weight_decay=0.1))
+        explained = fusemin.explain(optimizer, [x])
+    (row,) = explained.rows
+    assert explained.fused
+    assert (row.rule, row.device) == ("adam", "CPU:0")
+    # The parameter, two slots and the gradient are read, and all but the last written: of one device, without clipping.
+    assert row.num_bytes == 7 * 4000
+    assert explained.replication == ("MirroredStrategy", 2, 2, ("clipnorm",), 4000)
+    text = " ".join(str(explained).split())
+    assert "2 replicas, 2 on this machine. Each applies clipnorm to its gradients. The gradients are summed" in text
+    assert "once a step, 4 kB of each." in text
+    assert "once a step, 4 kB of each." in explained._repr_html_()
+
+
+def test_explain_says_why_a_step_under_a_strategy_is_stock():
+    with mirrored().scope():
+        explained = fusemin.explain(tf.compat.v1.train.AdamOptimizer(), [tf.Variable(1.0)])
+    assert explained.replication is None
+    assert explained.rows[0].reason == (
+        "a MirroredStrategy is in use, where tf.compat.v1.train optimizers take their own steps"
+    )
+
+
+@pytest.mark.parametrize("family", ["keras", "tf_keras", "legacy"])
+def test_one_device_is_as_no_strategy(family):
+    one = tf.distribute.OneDeviceStrategy("/cpu:0")
+    make = OPTIMIZERS[family]["Adam"]
+    stock, fused = (Regression(one, make, prepare).take(NUM_STEPS) for prepare in (lambda o: o, fusemin.fuse))
+    for a, b in zip(stock.copies()[0], fused.copies()[0], strict=True):
+        np.testing.assert_allclose(b, a, rtol=ROUNDED, atol=ROUNDED)
+    assert _updates(fused) == 1
+
+
 def test_stock_is_stock():
     fit = Regression(mirrored(), OPTIMIZERS["keras"]["Adam"], fusemin.fuse)
     with fusemin.stock():

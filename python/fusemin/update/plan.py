@@ -20,6 +20,7 @@ from fusemin.families import (
     find_variable,
     hyperparameters,
 )
+from fusemin.update.copies import container_of, copy_of
 from fusemin.update.gpu_support import find_capability_reason, find_refusal, is_on_gpu
 from fusemin.update.gradients import find_gradient_reason, is_sparse
 from fusemin.update.stock_ops import is_stock
@@ -102,6 +103,12 @@ class Fused:
         check_options(self.family, numbers)
         return numbers
 
+    @property
+    def option_numbers_of_op(self) -> dict[str, float]:
+        """Those of the op alone: on replicas some options are applied before the sum of the gradients."""
+        before = () if self.context.strategy is None else self.family.options_before_sum(self.optimizer)
+        return {name: number for name, number in self.option_numbers.items() if name not in before}
+
     def dependencies(self) -> dict:
         """By any keys all that a step may depend on once it is traced."""
         return self.family.dependencies(self.optimizer)
@@ -148,7 +155,7 @@ def plan(
     family = find_family(optimizer)
     adapter = None if family is None else family.adapter(optimizer)
     if isinstance(context.strategy, REPLICATED):
-        unwrapped = [v if v is None else _first_copy(v, context.strategy) for v in unwrapped]
+        unwrapped = [v if v is None else copy_of(container_of(v) or v, 0) for v in unwrapped]
     # Where the kernels would be CUDA's: not inside XLA.
     here = [] if context.xla else unwrapped
     gpus = {v.device for v in here if v is not None and is_on_gpu(v)}
@@ -162,10 +169,6 @@ def plan(
     if reason is not None:
         return Stock(reason)
     return Fused(rule, optimizer, family, adapter, variables, unwrapped, context)
-
-
-def _first_copy(variable: tf.Variable, strategy) -> tf.Variable:
-    return strategy.experimental_local_results(_compat.variable_of_strategy(variable) or variable)[0]
 
 
 def find_class_reason(optimizer) -> str | None:

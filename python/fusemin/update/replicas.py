@@ -14,6 +14,7 @@ import tensorflow as tf
 from fusemin import _compat, families, graphs
 from fusemin.constraints import constraint
 from fusemin.families.family import StepOptions
+from fusemin.update.copies import container_of, copies_of, copy_of
 from fusemin.update.fused_step import fused_step
 from fusemin.update.plan import Fused, Stock, find_placement_reason
 from fusemin.update.stock_ops import is_stock
@@ -38,7 +39,7 @@ def take_on_replicas(planned: Fused, gradients: Sequence, summed: bool) -> Fused
     if tf.distribute.get_replica_context().merge_call(lambda strategy: is_stock()):
         return Stock("this is inside of fusemin.stock()")
     strategy = planned.context.strategy
-    containers = [_container(v) for v in planned.unwrapped]
+    containers = [container_of(v) or v for v in planned.unwrapped]
     bound = planned.bind()
     if isinstance(bound, Stock):
         return bound
@@ -56,9 +57,9 @@ def take_on_replicas(planned: Fused, gradients: Sequence, summed: bool) -> Fused
         if not summed:
             gradients = _sum(strategy, gradients, containers)
         for i, update in enumerate(updates):
-            own = _with_computed(update, {key: _local(strategy, value, i) for key, value in computed.items()})
+            own = _with_computed(update, {key: copy_of(value, i) for key, value in computed.items()})
             with tf.device(update.variables[0].device):
-                fused_step(own, [_local(strategy, g, i) for g in gradients], loss=None)
+                fused_step(own, [copy_of(g, i) for g in gradients], loss=None)
                 for variable, copy in zip(planned.variables, update.variables, strict=True):
                     if constraint(variable) is not None:
                         copy.assign(constraint(variable)(copy))
@@ -81,17 +82,6 @@ def _sum(strategy, gradients: list, containers: list) -> list:
     return sums
 
 
-def _container(variable: tf.Variable):
-    """The variable with several copies that a copy is of, if it is one."""
-    return _compat.variable_of_strategy(variable) or variable
-
-
-def _local(strategy, value, i: int):
-    """What the i-th replica of this machine has of a value. What is not kept for each replica is one for all."""
-    results = strategy.experimental_local_results(value)
-    return results[i] if len(results) > 1 else results[0]
-
-
 def _updates(strategy, bound: families.FusedUpdate, containers: list, done) -> list[families.FusedUpdate] | Stock:
     """For each replica of this machine its update.
 
@@ -109,12 +99,12 @@ def _updates(strategy, bound: families.FusedUpdate, containers: list, done) -> l
         *(*bound.scalars, bound.iterations, *options.averages, *options.accumulators, *options.loss_scale),
     ]
     for variable in kept:
-        if len(strategy.experimental_local_results(variable)) != number:
+        if len(copies_of(variable)) != number:
             return Stock(f"'{variable.name}' was made outside of the strategy's scope")
 
     def local(i: int) -> families.FusedUpdate:
         def own(values):
-            return [_local(strategy, _container(value), i) for value in values]
+            return [copy_of(value, i) for value in values]
 
         return dataclasses.replace(
             bound,
@@ -142,7 +132,11 @@ def _compute(bound: families.FusedUpdate) -> dict[tuple[str, str], Any]:
     """The hyperparameters that are computed for each step, by name and dtype; by each replica, as in the libraries, and
     before any of them counts the step."""
     dtypes = list(dict.fromkeys(v.dtype for v in bound.variables))
-    functions = {name: value for name, value in bound.hyperparameters.items() if callable(value)}
+    functions = {
+        name: value
+        for name, value in bound.hyperparameters.items()
+        if callable(value) and not isinstance(value, tf.Variable)
+    }
     return {
         (name, dtype.name): tf.convert_to_tensor(function(dtype))
         for name, function in functions.items()
