@@ -4,9 +4,11 @@ A new version of TensorFlow or Keras is read here first. Private attributes of o
 families, `fusemin.families`; `tests/fuse/test_relied_on.py` pins both.
 """
 
+import contextlib
 import itertools
 
 import tensorflow as tf
+from tensorflow.python.distribute import numpy_dataset
 from tensorflow.python.eager import cancellation, context, execute, record
 from tensorflow.python.eager.polymorphic_function import atomic_function
 from tensorflow.python.framework import func_graph
@@ -151,6 +153,18 @@ def variable_of_strategy(variable):
     """The variable with several copies that a variable is a copy of, or None. A copy refers to it weakly, privately."""
     reference = getattr(getattr(variable, "handle", None), "_distributed_container", None)
     return None if reference is None else reference()
+
+
+@contextlib.contextmanager
+def on_one_device(device: str):
+    """Inside of it variables have one copy, on a device, in the scope of a strategy that would keep several."""
+
+    def create(next_creator, **arguments):
+        arguments["colocate_with"] = numpy_dataset.SingleDevice(device)
+        return next_creator(**arguments)
+
+    with tf.variable_creator_scope(create):
+        yield
 
 
 def replicas_meet() -> bool:

@@ -17,10 +17,11 @@ from tests.distribution.worker import OPTIMIZERS
 SECONDS = 240
 
 
-def test_on_two_logical_cpus():
-    done = run_tests(str(ROOT / "tests/distribution/test_mirrored.py"))
+@pytest.mark.parametrize(("name", "least"), [("test_mirrored.py", 100), ("test_shards.py", 25)])
+def test_on_two_logical_cpus(name, least):
+    done = run_tests(str(ROOT / "tests/distribution" / name))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 100
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= least
 
 
 def _free_ports(number: int) -> list[int]:
