@@ -6,12 +6,12 @@ update. Rounds are interleaved. "ops" are those of the traced step and of the fu
 """
 
 import argparse
-import json
 import os
 import pathlib
 import statistics
 import sys
 
+from benchmarks.slot_memory import record
 from benchmarks.timing import interleave, measure
 
 NUMBER, SIZE, STEPS = 150, 100, 20
@@ -90,7 +90,8 @@ def main(arguments=None) -> int:
     print(f"fused is {step_times:.2f} times as fast a step, {update_times:.2f} times without the sum")
     if options.json:
         found = {"variables": number, "rows": rows, "step, times": step_times, "update, times": update_times}
-        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        for key, value in found.items():
+            record(options.json, key, value)
     return 0
 
 
