@@ -119,7 +119,7 @@ class Fused:
           UnknownVariableError: the optimizer was built for other variables.
         """
         update = bind(self.family, self.adapter, self.optimizer, self.rule, self.variables, self.unwrapped)
-        reason = _find_placement_reason(update, self.context)
+        reason = find_placement_reason(update, self.context)
         return update if reason is None else Stock(reason)
 
 
@@ -271,7 +271,7 @@ def _driver_reasons(rule: str, variables: list[tf.Variable], gpus: set[str]) -> 
             yield f"the CUDA kernels do not run on {_short(device)}: {refusal}"
 
 
-def _find_placement_reason(update: FusedUpdate, context: Context) -> str | None:
+def find_placement_reason(update: FusedUpdate, context: Context) -> str | None:
     """Why one op cannot update these variables: a slot or scalar is on another device. None if it can."""
     options = update.options
     if context.xla:
