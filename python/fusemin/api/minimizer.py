@@ -241,6 +241,10 @@ class Minimizer:
                 "seed": seed if seed is None or isinstance(seed, int) else tf.get_static_value(sanitized).tolist(),
                 "jit_compile": mode,
             }
+            strategy = replicated_strategy()
+            if strategy is not None:
+                # Of another number of parts the sum is rounded differently.
+                identity["replicas"] = strategy.num_replicas_in_sync
             run = Run(
                 segments,
                 program.optimizer,

@@ -132,6 +132,7 @@ class Family(abc.ABC):
         step, which calls `self._take_fused(gradients, variables)` first, and `super()` if that returns False.
       updates_replicas: whether the mixin, under a strategy with replicas, also has `self._update_replicas(strategy,
         pairs)` take the place of the method that updates them, after the library summed the gradients.
+      knows_copies: whether an optimizer finds its variables by any copy that a strategy keeps of a trainable one.
       relied_on: by the full name of a method of the library all that it uses of `self`, for the methods that make up a
         step. The tests compare: a release of the library in which they differ may do what the rules do not.
       builds_in_functions: whether an optimizer can be used that a `tf.function` makes anew whenever it is traced.
@@ -145,6 +146,7 @@ class Family(abc.ABC):
     hooks: frozenset[str]
     mixin: type
     updates_replicas: bool = False
+    knows_copies: bool = True
     relied_on: Mapping[str, set[str]] = types.MappingProxyType({})
     builds_in_functions: bool = False
 

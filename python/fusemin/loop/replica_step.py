@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from fusemin import graphs
 from fusemin.constraints import constrain_copy
-from fusemin.families import find_family
+from fusemin.families import create_slots, find_family
 from fusemin.loop import placement
 from fusemin.loop.differentiation import differentiator
 from fusemin.loop.step_protocol import StepResult
@@ -21,7 +21,7 @@ from fusemin.loop.variables import unwrap_variable
 from fusemin.update.fused_step import fused_step
 from fusemin.update.gradients import densify, is_sparse
 from fusemin.update.plan import Stock
-from fusemin.update.replica_binding import bind_replicas, build_in_scope, computed_once
+from fusemin.update.replica_binding import bind_replicas, computed_once
 from fusemin.update.replication import check_copies, container_of, copies_of
 
 _LOGGER = logging.getLogger("fusemin")
@@ -81,7 +81,7 @@ class ReplicaStep(VariableStep):
         _LOGGER.debug("%s.apply_gradients does the update: %s", type(optimizer).__name__, bound.reason)
         graphs.release(self._differentiate)
         self._differentiate, self.variables = trace(parts=True)
-        build_in_scope(optimizer, self.variables, strategy)
+        create_slots(find_family(optimizer), optimizer, self.variables, strategy)
         apply = applier(optimizer, self.variables)
 
         def apply_on_replicas(parts):
@@ -92,11 +92,13 @@ class ReplicaStep(VariableStep):
         self._apply = graphs.trace(apply_on_replicas, tf.nest.map_structure(tf.type_spec_from_value, parts))
 
     def _check_adds_up(self, optimizer, reason: str) -> None:
-        if find_family(optimizer) is None:
+        family = find_family(optimizer)
+        if family is None or not family.knows_copies:
             raise NotImplementedError(
                 f"`minimize` in a `{type(self._strategy).__name__}.scope()` takes the optimizers of keras, tf_keras, "
-                f"tf_keras.optimizers.legacy and tf.compat.v1.train: {reason}, and may not add up the gradients of the "
-                "replicas. Call `minimize` outside of the scope, on variables made outside."
+                f"tf_keras.optimizers.legacy and fusemin.optimizers: {reason}, and its own `apply_gradients` may not "
+                "add up the gradients of the replicas. Use one of these, or call `minimize` outside of the scope, on "
+                "variables made outside."
             )
 
     def num_ops(self) -> int:

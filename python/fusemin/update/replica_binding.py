@@ -6,17 +6,9 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from fusemin import families
-from fusemin.families import FusedUpdate
-from fusemin.families.binding import create_slots
+from fusemin.families import FusedUpdate, create_slots
 from fusemin.update.plan import Context, Stock, find_placement_reason, plan
 from fusemin.update.replication import copy_of
-
-
-def build_in_scope(optimizer, variables: Sequence, strategy: tf.distribute.Strategy) -> None:
-    """Has an optimizer of a known family make its variables, so that there is a copy of each for each replica."""
-    # A scope that was entered in the function that is traced is not there outside of it.
-    with tf.init_scope(), strategy.scope():
-        create_slots(families.find_family(optimizer), optimizer, list(variables))
 
 
 def bind_replicas(
@@ -39,13 +31,16 @@ def bind_replicas(
     Raises:
       UnknownVariableError: the optimizer was built for other variables.
     """
+    family = families.find_family(optimizer)
+    if family is not None and not family.knows_copies:
+        return Stock(f"{family.name} optimizers do not find their variables by the copies of a strategy")
     replicas, context = range(len(gradients)), dataclasses.replace(Context.here(), strategy=None)
     own = [[copy_of(v, i) for v in variables] for i in replicas]
     planned = [plan(optimizer, own[i], gradients[i], context) for i in replicas]
     refused = next((p for p in planned if isinstance(p, Stock)), None)
     if refused is not None:
         return refused
-    build_in_scope(optimizer, variables, strategy)
+    create_slots(family, optimizer, list(variables), strategy)
     updates = []
     for i, p in enumerate(planned):
         bound = families.bind(p.family, p.adapter, optimizer, p.rule, p.variables, p.unwrapped)
