@@ -19,10 +19,11 @@ from tests.distribution.worker import NUM_STEPS, RUN_STEPS
 SECONDS = 240
 
 
-def test_on_two_logical_cpus():
-    done = run_tests(str(ROOT / "tests/distribution/test_mirrored.py"))
+@pytest.mark.parametrize(("file", "least"), [("test_mirrored.py", 40), ("test_minimize_mirrored.py", 60)])
+def test_on_two_logical_cpus(file, least):
+    done = run_tests(str(ROOT / "tests/distribution" / file))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 40
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= least
 
 
 def _free_ports(number: int) -> list[int]:
