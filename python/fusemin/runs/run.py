@@ -111,14 +111,14 @@ class Run:
         files = KeptTraceFiles if self._agreement.is_chief else FollowedTraceFiles
         return files(directory, self._names, self._specs, self._background)
 
-    def _state(self, taken: int, leaves: list) -> RunState:
+    def _state(self, taken: int, segments: list[list[tf.Tensor]]) -> RunState:
         program = self._program
         return RunState(
             taken,
             self._num_steps,
             program.step.variables,
             self._clock.seconds(),
-            leaves,
+            segments,
             program.loss_leaf,
             program.pack,
         )
