@@ -18,11 +18,12 @@ from fusemin.loop.differentiation import differentiator
 from fusemin.loop.step_protocol import StepResult
 from fusemin.loop.variable_step import VariableStep, applier, held_by
 from fusemin.loop.variables import unwrap_variable
+from fusemin.update.copies import container_of, copies_of
 from fusemin.update.fused_step import fused_step
 from fusemin.update.gradients import densify, is_sparse
 from fusemin.update.plan import Stock
 from fusemin.update.replica_binding import bind_replicas, computed_once
-from fusemin.update.replication import check_copies, container_of, copies_of
+from fusemin.update.replication import check_copies
 
 _LOGGER = logging.getLogger("fusemin")
 

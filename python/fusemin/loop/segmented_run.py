@@ -8,7 +8,7 @@ from fusemin import _compat, graphs
 from fusemin.loop.loop import Carry, Loop, Options
 from fusemin.loop.segment import take_segment
 from fusemin.loop.watch import KeepBest
-from fusemin.update.replication import container_of, copies_of
+from fusemin.update.copies import container_of, copies_of
 
 
 class _WithLoss:

@@ -15,7 +15,7 @@ from fusemin.runs.identity import differences
 from fusemin.runs.schedule import Due
 from fusemin.runs.thin_traces import LastRows
 from fusemin.runs.trace_files import DamagedTraceError, TraceFiles
-from fusemin.update.replication import copies_of
+from fusemin.update.copies import copies_of
 from fusemin.user_warnings import warn
 
 

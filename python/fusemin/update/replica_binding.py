@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from fusemin import families
 from fusemin.families import FusedUpdate, create_slots
+from fusemin.update.copies import copy_of
 from fusemin.update.plan import Context, Stock, find_placement_reason, plan
-from fusemin.update.replication import copy_of
 
 
 def bind_replicas(

@@ -1,8 +1,8 @@
-"""What `tf.distribute` strategies let `minimize` do, and the copies that they keep of a variable."""
+"""What `tf.distribute` strategies let `minimize` do."""
 
 import tensorflow as tf
 
-from fusemin import _compat
+from fusemin.update.copies import container_of
 from fusemin.update.plan import REPLICATED
 
 
@@ -37,24 +37,6 @@ def one_device_scope() -> tf.distribute.OneDeviceStrategy | None:
     strategy = tf.distribute.get_strategy()
     is_scope = isinstance(strategy, tf.distribute.OneDeviceStrategy) and tf.distribute.in_cross_replica_context()
     return strategy if is_scope else None
-
-
-def container_of(variable):
-    """The variable of which a strategy keeps copies, of itself or of one of them; None if it keeps none."""
-    if isinstance(variable, tf.distribute.DistributedValues):
-        return variable
-    return _compat.variable_of_strategy(variable)
-
-
-def copies_of(variable) -> list[tf.Variable]:
-    """The copies on this machine of a variable that a strategy keeps; of any other variable itself."""
-    return list(variable.values) if isinstance(variable, tf.distribute.DistributedValues) else [variable]
-
-
-def copy_of(value, replica: int):
-    """The copy of a variable that a replica of this machine has; what is not kept for each replica is one for all."""
-    copies = copies_of(value)
-    return copies[replica] if len(copies) > 1 else copies[0]
 
 
 def check_no_copies(variables: list[tf.Variable]) -> None:
