@@ -157,6 +157,11 @@ def variable_of_strategy(variable):
     return None
 
 
+def replicas_meet() -> bool:
+    """Whether the replicas of the strategy at hand meet in `merge_call`. If XLA compiles them, on GPUs, they do not."""
+    return not tf.__internal__.distribute.strategy_supports_no_merge_call()
+
+
 def keras_name_scope(name: str, caller):
     """The name scope in which Keras 3 makes the variables of an optimizer, so that they get the names of stock."""
     from keras.src import backend

@@ -371,7 +371,7 @@ MISTAKES = {
     ),
     "an optimizer of TensorFlow 1": (
         lambda x, y: fusemin.minimize(lambda: x**2, 3, tf.compat.v1.train.AdamOptimizer(0.1)),
-        "tf.compat.v1.train optimizers do not find their variables by the copies",
+        "where tf.compat.v1.train optimizers take their own steps",
     ),
     "in a replica": (
         lambda x, y: mirrored().run(lambda: fusemin.minimize(lambda: x**2, 3, Custom())),

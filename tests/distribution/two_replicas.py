@@ -84,6 +84,8 @@ class Regression:
             if self._lookup:
                 hidden += tf.gather(self.variables[2], [0, 2, 2, 5][:share])
             loss = tf.reduce_sum((tf.linalg.matvec(hidden, self.variables[1]) - y) ** 2)
+            if hasattr(self.optimizer, "scale_loss"):
+                loss = self.optimizer.scale_loss(loss)
         pairs = zip(tape.gradient(loss, self.variables), self.variables, strict=True)
         self.optimizer.apply_gradients(list(pairs))
 

@@ -14,6 +14,7 @@ import signal
 import keras
 import numpy as np
 import tensorflow as tf
+import tf_keras
 
 import fusemin
 from tests.distribution.two_replicas import Minimization, Regression
@@ -21,17 +22,30 @@ from tests.distribution.two_replicas import Minimization, Regression
 NUM_STEPS = 4
 RUN_STEPS, EVERY = 60, 10
 
+OPTIMIZERS = {
+    "global_clipnorm": lambda: keras.optimizers.Adam(0.05, global_clipnorm=0.5),
+    "loss scale": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.05), dynamic_growth_steps=3),
+    "tf_keras": lambda: tf_keras.optimizers.Adam(0.05, jit_compile=False, use_ema=True),
+    "legacy": lambda: tf_keras.optimizers.legacy.Adam(0.05),
+    # Which stock cannot do here.
+    "accumulation": lambda: keras.optimizers.Adam(0.05, gradient_accumulation_steps=2),
+}
+
 
 def fit(strategy) -> dict:
     """Custom loops, by stock and fused, and `minimize`."""
     found = {}
-    for name, prepare in (("stock", lambda o: o), ("fused", fusemin.fuse)):
-        fit = Regression(strategy, lambda: keras.optimizers.Adam(0.05, global_clipnorm=0.5), prepare).take(NUM_STEPS)
-        graph = fit.step.get_concrete_function().graph
-        found[f"{name} ops"] = sum(op.type == "Fusemin>FusedStep" for op in graph.get_operations())
-        for i, value in enumerate(fit.copies()[0]):
-            found[f"{name} {i}"] = value
-    fit = Minimization(strategy, lambda: keras.optimizers.Adam(0.05, global_clipnorm=0.5))
+    for option, make in OPTIMIZERS.items():
+        for name, prepare in (("stock", lambda o: o), ("fused", fusemin.fuse)):
+            # What stock cannot do is compared with one device.
+            alone = option == "accumulation" and name == "stock"
+            fit = Regression(tf.distribute.get_strategy() if alone else strategy, make, prepare).take(NUM_STEPS)
+            graph = fit.step.get_concrete_function().graph
+            updates = [op for op in graph.get_operations() if op.type == "Fusemin>FusedStep"]
+            found[f"{option}, {name} ops"] = len(updates)
+            for i, value in enumerate(fit.copies()[0]):
+                found[f"{option}, {name} {i}"] = value
+    fit = Minimization(strategy, OPTIMIZERS["global_clipnorm"])
     found["minimize trace"] = fit.minimize(NUM_STEPS).numpy()
     for i, value in enumerate(fit.copies()[0]):
         found[f"minimize {i}"] = value

@@ -3,13 +3,10 @@
 import logging
 from typing import TypeVar
 
-import tensorflow as tf
-
 from fusemin.arguments import check_optimizer
 from fusemin.families import STEPS_ATTRIBUTE, find_family, inner_optimizers
 from fusemin.types import Optimizer
 from fusemin.update.plan import find_class_reason
-from fusemin.update.replicas import update_replicas
 from fusemin.update.traced_steps import TracedSteps
 
 _LOGGER = logging.getLogger("fusemin")
@@ -23,33 +20,27 @@ class _Fused:
     a cycle, which would leave slots as large as the model to the garbage collector, and is right in a copy too.
     """
 
-    def _take_fused(self, gradients, variables) -> bool:
-        """Takes a fused step, if it can. Returns whether it did; if not, nothing was changed."""
+    def _take_fused(self, gradients, variables, summed=False) -> bool:
+        """Takes a fused step, if it can. Returns whether it did; if not, nothing was changed.
+
+        Args:
+          gradients: for each of the variables.
+          variables: as the optimizer takes them.
+          summed: whether the gradients are sums over the replicas of a strategy already.
+        """
         held = vars(self)
         steps = held.get(STEPS_ATTRIBUTE)
         if steps is None:
             # Past `__setattr__`, by which Keras tracks what a checkpoint holds.
             steps = held.setdefault(STEPS_ATTRIBUTE, TracedSteps())
-        return steps.take(self, gradients, variables)
+        return steps.take(self, gradients, variables, summed)
 
-    def _take_fused_pairs(self, grads_and_vars: list) -> bool:
+    def _take_fused_pairs(self, grads_and_vars: list, summed=False) -> bool:
         """`_take_fused`, of pairs."""
         if not grads_and_vars:
             return False
         gradients, variables = zip(*grads_and_vars, strict=True)
-        return self._take_fused(gradients, variables)
-
-    def _update_replicas(self, strategy, grads_and_vars: list) -> bool:
-        """Has the op update the replicas of a `tf.distribute` strategy. Returns whether it did; if not, nothing was
-        changed."""
-        # Without a strategy this is a step for which there was a reason already.
-        if not tf.distribute.has_strategy() or not grads_and_vars:
-            return False
-        gradients, variables = zip(*grads_and_vars, strict=True)
-        reason = update_replicas(self, strategy, gradients, variables)
-        if reason is not None:
-            _LOGGER.debug("%s updates its replicas itself: %s", type(self).__name__, reason)
-        return reason is None
+        return self._take_fused(gradients, variables, summed)
 
     def __reduce_ex__(self, protocol):
         # A copy or a pickle is of the optimizer as it was before `fuse`, so it loads without fusemin.
@@ -94,9 +85,9 @@ def fuse(optimizer: _Optimizer) -> _Optimizer:
     it, unless a gradient is sparse. `fusemin.explain(optimizer, variables)` and the debug log of the logger "fusemin"
     say which of the two it is, and why.
 
-    In a MirroredStrategy or MultiWorkerMirroredStrategy the op is the update of each replica, but for
-    `tf.compat.v1.train`; the sum of the gradients, clipping and all else of a step is the optimizer's own. In other
-    `tf.distribute` strategies of several devices all of it is.
+    In a MirroredStrategy or MultiWorkerMirroredStrategy a step is one sum of the gradients over the replicas, by
+    TensorFlow, and one op on each replica, but for `tf.compat.v1.train`. In other `tf.distribute` strategies of several
+    devices it is the optimizer's own.
 
     Args:
       optimizer: an optimizer of `keras.optimizers`, `tf_keras.optimizers`, `tf_keras.optimizers.legacy` or

@@ -144,8 +144,6 @@ class CompatV1(Family):
     mixin = _Mixin
     sparse_except = ("constraints",)
     builds_in_functions = True
-    # It finds its slots by names, which are others in a function.
-    knows_copies = False
     hooks = frozenset(
         {
             "apply_gradients",

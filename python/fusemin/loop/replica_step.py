@@ -73,7 +73,7 @@ class ReplicaStep(VariableStep):
         self.has_sparse_gradients = self._has_slices = any(map(is_sparse, gradients[0]))
         shapes = [v.shape if is_sparse(g) else g.shape for g, v in zip(gradients[0], self.unwrapped, strict=True)]
         self.gradients = [tf.TensorSpec(s, g.dtype) for s, g in zip(shapes, gradients[0], strict=True)]
-        bound = bind_replicas(optimizer, self.unwrapped, gradients, strategy)
+        bound = bind_replicas(optimizer, self.variables, gradients[0], strategy)
         if not isinstance(bound, Stock):
             self._updates, self.update = bound, bound[0]
             _LOGGER.debug("rule '%s' updates %d variables, an op a replica", self.update.rule, len(self.variables))
@@ -94,7 +94,7 @@ class ReplicaStep(VariableStep):
 
     def _check_adds_up(self, optimizer, reason: str) -> None:
         family = find_family(optimizer)
-        if family is None or not family.knows_copies:
+        if family is None or not family.updates_replicas:
             raise NotImplementedError(
                 f"`minimize` in a `{type(self._strategy).__name__}.scope()` takes the optimizers of keras, tf_keras, "
                 f"tf_keras.optimizers.legacy and fusemin.optimizers: {reason}, and its own `apply_gradients` may not "

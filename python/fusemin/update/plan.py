@@ -20,12 +20,13 @@ from fusemin.families import (
     find_variable,
     hyperparameters,
 )
+from fusemin.update.copies import container_of, copy_of
 from fusemin.update.gpu_support import find_capability_reason, find_refusal, is_on_gpu
 from fusemin.update.gradients import find_gradient_reason, is_sparse
 from fusemin.update.stock_ops import is_stock
 
-# The strategies that keep a copy of each variable for each replica, and under which libraries sum the gradients before
-# the update.
+# The strategies that keep a copy of each variable for each replica, and under which the gradients are summed before the
+# update.
 REPLICATED = (tf.distribute.MirroredStrategy, tf.distribute.MultiWorkerMirroredStrategy)
 FUSED_DTYPES = (tf.float32, tf.float64, tf.float16, tf.bfloat16)
 # The options that need a sum over the gradients of all variables and no variable of their own, by the names of Keras.
@@ -78,7 +79,7 @@ class Fused:
       family: of the optimizer.
       adapter: of the optimizer.
       variables: as the user knows them.
-      unwrapped: the `tf.Variable`s inside.
+      unwrapped: the `tf.Variable`s inside; under a strategy with replicas the copies of the first one on this machine.
       context: that it was planned for.
     """
 
@@ -92,7 +93,8 @@ class Fused:
     reason: ClassVar[None] = None
 
     def __str__(self) -> str:
-        return f"rule '{self.rule}' updates {len(self.variables)} variables in one op"
+        where = "" if self.context.strategy is None else " on each replica"
+        return f"rule '{self.rule}' updates {len(self.variables)} variables in one op{where}"
 
     @property
     def option_numbers(self) -> dict[str, float]:
@@ -100,6 +102,12 @@ class Fused:
         numbers = self.family.option_numbers(self.optimizer)
         check_options(self.family, numbers)
         return numbers
+
+    @property
+    def option_numbers_of_op(self) -> dict[str, float]:
+        """Those of the op alone: on replicas some options are applied before the sum of the gradients."""
+        before = () if self.context.strategy is None else self.family.options_before_sum(self.optimizer)
+        return {name: number for name, number in self.option_numbers.items() if name not in before}
 
     def dependencies(self) -> dict:
         """By any keys all that a step may depend on once it is traced."""
@@ -119,7 +127,8 @@ class Fused:
           UnknownVariableError: the optimizer was built for other variables.
         """
         update = bind(self.family, self.adapter, self.optimizer, self.rule, self.variables, self.unwrapped)
-        reason = find_placement_reason(update, self.context)
+        # With copies for replicas it is asked of each.
+        reason = find_placement_reason(update, self.context) if self.context.strategy is None else None
         return update if reason is None else Stock(reason)
 
 
@@ -145,8 +154,10 @@ def plan(
     unwrapped = [find_variable(v) for v in variables]
     family = find_family(optimizer)
     adapter = None if family is None else family.adapter(optimizer)
-    # Where the kernels would be CUDA's: not inside XLA. With a strategy no step is taken here.
-    here = [] if context.xla or context.strategy is not None else unwrapped
+    if isinstance(context.strategy, REPLICATED):
+        unwrapped = [v if v is None else copy_of(container_of(v) or v, 0) for v in unwrapped]
+    # Where the kernels would be CUDA's: not inside XLA.
+    here = [] if context.xla else unwrapped
     gpus = {v.device for v in here if v is not None and is_on_gpu(v)}
     reason = next(_reasons(family, adapter, optimizer, variables, unwrapped, gradients, context, gpus), None)
     if reason is not None:
@@ -187,9 +198,11 @@ def _reasons(
     if option:
         yield f"{type(optimizer).__name__} uses {option}, which is not fused"
     if context.strategy is not None:
-        of_replicas = family.updates_replicas and isinstance(context.strategy, REPLICATED)
-        more = ": the op takes the update of each replica, the optimizer all else of a step" if of_replicas else ""
-        yield f"a tf.distribute strategy is in use{more}"
+        strategy = f"a {type(context.strategy).__name__}"
+        if not isinstance(context.strategy, REPLICATED):
+            yield f"{strategy} is in use, which keeps no copy of each variable for each replica"
+        if not family.updates_replicas:
+            yield f"{strategy} is in use, where {family.name} optimizers take their own steps"
     yield from _variable_reasons(unwrapped, context, gpus)
     yield from _common_reasons(optimizer, inner, adapter.rule(inner), unwrapped, context)
     if gradients is not None:
