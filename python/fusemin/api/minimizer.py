@@ -192,6 +192,9 @@ class Minimizer:
         Raises:
           TypeError, ValueError: see `minimize`, or a keyword is not as described.
           RuntimeError: it is called in a graph, under a tape, or with `tf.config.run_functions_eagerly(True)`.
+          NotImplementedError: see `minimize`; or in the scope of a `tf.distribute` strategy, `trace_to` with several
+            workers, or another `on_nonfinite` than "continue" with an optimizer that is not fused.
+          FileNotFoundError: the workers of a job do not find the same checkpoint.
           NonFiniteError: see `on_nonfinite`.
           CheckpointMismatchError: the checkpoint is of another run.
 
