@@ -36,7 +36,6 @@ LANES = {
     "bench": (r"test_(gpu_benchmark|replicas_benchmark|benchmarks)_smoke",),
 }
 # Tests that could only skip are not collected: what they need, and why it is not there.
-_NOT_ALONE = "" if "FUSEMIN_TWO_REPLICAS" in os.environ else "distribution/test_processes.py runs it"
 _NO_KERNELS = "" if HAS_CUDA_KERNELS else "fusemin was built with FUSEMIN_CUDA=OFF"
 NEEDS = {
     "cuda": _NO_KERNELS,
@@ -45,8 +44,10 @@ NEEDS = {
     "gpu/test_kernels.py": why_no_gpu(),
     "cuda/test_nvcc.py": "" if shutil.which("nvcc") else "nvcc is not on PATH",
     "gpu_device": _NO_KERNELS or libraries.why_not(),
-    "distribution/test_mirrored.py": _NOT_ALONE,
-    "distribution/test_shards.py": _NOT_ALONE,
+    **dict.fromkeys(
+        (f"distribution/test_{name}.py" for name in ("mirrored", "minimize_mirrored", "shards")),
+        "" if "FUSEMIN_TWO_REPLICAS" in os.environ else "distribution/test_processes.py runs it",
+    ),
     "gpu_device/on_device": "" if "STAND_IN_DEVICES" in os.environ else "gpu_device/test_on_device.py runs it",
 }
 collect_ignore = [path for path, why_not in NEEDS.items() if why_not]

@@ -1,11 +1,14 @@
 """Steps per second of a run that is watched, beside those of a bare `Minimizer` call.
 
-Both take the same steps of Keras 3's Adam, from the same state, in one process, in turn. The watched run has a progress
-bar, one callback and a checkpoint each 5 seconds and at the end; the bar is drawn into nothing. Each takes so many
-steps that a bare call takes about 5 seconds, so there are one or two checkpoints. What is traced and compiled is there
-before time is taken. "of bare" is the median over the rounds of the time of the bare call by that of the watched run of
-the same round: the part of its steps per second. "of bare, CPU time" is the same of the time of all threads, which
-other processes on the machine disturb less.
+Both take the same number of steps of Keras 3's Adam, of one `Minimizer`, in turns of about a quarter of a second: the
+callback of the watched run is where its clock stands still while a bare call takes a turn. So the two meet the same
+drift of the machine, which in turns of seconds was several times what is measured here. The watched run has a progress
+bar, drawn into nothing, one callback, and a checkpoint each 5 seconds of its own time and at its end, which is after
+10. Its time is all from its beginning to its end: the first short segments, files, waiting for the last checkpoint.
+What is still written in the background while the bare call has its turn is little: it begins with the segment after
+the checkpoint. What is traced and compiled is there before time is taken. "of bare" is the median over the rounds of
+the time of the bare turns by that of the watched run: the part of its steps per second. "of bare, CPU time" is the same
+of the time of all threads.
 """
 
 import contextlib
@@ -18,26 +21,27 @@ from benchmarks.problems import FIFTY, FOUR_MILLION, PERCEPTRON, SCALAR, Quadrat
 from benchmarks.question import Question
 from benchmarks.report import progress
 from benchmarks.rivals import keras_adam, tf_math, tf_variables
-from benchmarks.timing import Row, cases, interleave, measure, ratios
+from benchmarks.timing import Row, Time, cases, measure, ratios
 
-# Problems, seconds of a call, and the number of rounds.
+# Problems, seconds of a turn, how many turns, and the number of rounds.
 SIZES = {
-    "smoke": ([Quadratic("2 variables of 10", 2, (10,))], 0.05, 2),
-    "full": ([SCALAR, FIFTY, PERCEPTRON, FOUR_MILLION], 5.0, 5),
+    "smoke": ([Quadratic("2 variables of 10", 2, (10,))], 0.01, 4, 2),
+    "full": ([SCALAR, FIFTY, PERCEPTRON, FOUR_MILLION], 0.25, 40, 3),
 }
+CHECKPOINTS = 2
 CALIBRATION_STEPS = 100
 
 
 def _run(size, rounds):
-    problems, seconds, usual_rounds = SIZES[size]
+    problems, seconds, turns, usual_rounds = SIZES[size]
     rows = []
     for problem in problems:
         for mode, jit_compile in (("", False), (", jit", True)):
-            rows += _compare(problem, mode, jit_compile, seconds, rounds or usual_rounds)
+            rows += _compare(problem, mode, jit_compile, seconds, turns, rounds or usual_rounds)
     return rows
 
 
-def _compare(problem, mode, jit_compile, seconds, rounds):
+def _compare(problem, mode, jit_compile, seconds, turns, rounds):
     import fusemin
 
     variables = tf_variables(problem)
@@ -45,43 +49,54 @@ def _compare(problem, mode, jit_compile, seconds, rounds):
     call = (lambda seed: loss(variables, seed)) if problem.seeded else (lambda: loss(variables))
     minimizer = fusemin.Minimizer(call, keras_adam(1e-4), trainable_variables=variables, jit_compile=jit_compile)
     seed = (1, 2) if problem.seeded else None
+
+    def bare(num_steps):
+        return measure(lambda: minimizer(num_steps, seed).numpy())
+
     # The first run compiles, and the first of a number of steps does in XLA.
-    num_steps = CALIBRATION_STEPS
+    steps = CALIBRATION_STEPS
     while True:
-        minimizer(num_steps, seed)
-        taken = measure(lambda: minimizer(num_steps, seed).numpy()).wall  # noqa: B023  It is called here.
-        if taken > 0.2 * seconds:
+        bare(steps)
+        taken = bare(steps).wall
+        if taken > 0.5 * seconds:
             break
-        num_steps *= 8
-    num_steps = max(1, round(num_steps * seconds / taken))
+        steps *= 4
+    steps = max(1, round(steps * seconds / taken))
+    bare(steps)
+    every = datetime.timedelta(seconds=2 * seconds * turns / CHECKPOINTS)  # The turns of the bare call are in it.
 
-    def watched():
-        with tempfile.TemporaryDirectory() as directory, contextlib.redirect_stderr(io.StringIO()):
-            return minimizer.run(
-                num_steps,
-                seed,
-                progress="always",
-                callbacks=lambda state: None,
-                checkpoint=fusemin.Checkpoint(directory, every=datetime.timedelta(seconds=5)),
-            )
+    def race():
+        """The time of a watched run, and that of the bare calls in between."""
+        others = []
 
-    runs = {"bare": lambda: minimizer(num_steps, seed).numpy(), "watched": watched}
-    progress(f"runs: {problem.name}{mode}: {num_steps} steps")
-    samples = interleave({name: lambda run=run: measure(run) / num_steps for name, run in runs.items()}, rounds + 1)
+        def take_turn(state):
+            others.append(bare(steps))
+
+        def watched():
+            with tempfile.TemporaryDirectory() as directory, contextlib.redirect_stderr(io.StringIO()):
+                checkpoint = fusemin.Checkpoint(directory, every=every)
+                minimizer.run(
+                    steps * turns, seed, progress="always", callbacks=take_turn, every=steps, checkpoint=checkpoint
+                )
+
+        both, other = measure(watched), Time(*map(sum, zip(*others, strict=True)))
+        return Time(both.wall - other.wall, both.cpu - other.cpu), other
+
+    progress(f"runs: {problem.name}{mode}: {turns} turns of {steps} steps")
+    races = [race() for _ in range(rounds + 1)][1:]
     rows = [
         Row(
             f"{problem.name}{mode}",
             name,
             "s",
-            [s.wall for s in own[1:]],
-            {"steps": num_steps, "CPU time, µs": 1e6 * statistics.median(s.cpu for s in own[1:])},
+            [t.wall / (steps * turns) for t in own],
+            {"steps": steps * turns, "CPU time, µs": 1e6 * statistics.median(t.cpu for t in own) / (steps * turns)},
             {"group": name},
         )
-        for name, own in samples.items()
+        for name, own in (("bare", [b for _, b in races]), ("watched", [w for w, _ in races]))
     ]
     rows[1].facts["of bare"] = statistics.median(ratios(*rows))
-    pairs = zip(*(own[1:] for own in samples.values()), strict=True)
-    rows[1].facts["of bare, CPU time"] = statistics.median(bare.cpu / watched.cpu for bare, watched in pairs)
+    rows[1].facts["of bare, CPU time"] = statistics.median(bare.cpu / watched.cpu for watched, bare in races)
     return rows
 
 

@@ -150,9 +150,13 @@ def set_position_of_iterator(iterator, position: tf.Tensor) -> None:
 
 
 def variable_of_strategy(variable):
-    """The variable with several copies that a variable is a copy of, or None. A copy refers to it weakly, privately."""
-    reference = getattr(getattr(variable, "handle", None), "_distributed_container", None)
-    return None if reference is None else reference()
+    """The variable with several copies that a variable is a copy of, or None. A copy refers to it weakly, privately, by
+    its handle, or if it was made in a `tf.function` by itself."""
+    for holder in (getattr(variable, "handle", None), variable):
+        reference = getattr(holder, "_distributed_container", None)
+        if reference is not None:
+            return reference()
+    return None
 
 
 @contextlib.contextmanager

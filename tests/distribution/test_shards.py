@@ -114,6 +114,23 @@ def test_more_replicas_than_variables():
             np.testing.assert_allclose(of_replica.numpy(), np.full(variable.shape, value), 1e-5)
 
 
+def test_minimize():
+    """Whose steps are then calls of `apply_gradients`."""
+    found = []
+    for prepare in (fusemin.fuse, SHARD):
+        with mirrored().scope():
+            x, y = tf.Variable([1.0, 2.0]), tf.Variable([3.0])
+            losses = fusemin.minimize(
+                lambda x=x, y=y: tf.reduce_sum(x**2) + tf.reduce_sum(y**4),
+                5,
+                prepare(_adam()),
+                trainable_variables=[x, y],
+            )
+        found.append([losses.numpy(), x.numpy(), y.numpy()])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(b, a, 1e-6)
+
+
 def _model():
     keras.utils.set_random_seed(0)
     return keras.Sequential([keras.Input((5,)), keras.layers.Dense(4, "tanh"), keras.layers.Dense(1)])

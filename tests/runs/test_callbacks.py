@@ -145,7 +145,7 @@ def test_reduce_on_plateau_cools_down():
     rates = []
 
     def state(loss):
-        return fusemin.RunState(1, 1, [], 0.0, [tf.constant([loss])], 0, None)
+        return fusemin.RunState(1, 1, [], 0.0, [[tf.constant([loss])]], 0, None)
 
     for loss in [1.0, 2.0, 2.0] + [2.0] * 5:
         reduce(state(loss))

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from fusemin import _compat, families, graphs
 from fusemin._build import RULES
-from fusemin.constraints import constraint
+from fusemin.constraints import constrain_copy
 from fusemin.families.family import StepOptions
 from fusemin.update.copies import container_of, copies_of, copy_of
 from fusemin.update.fused_step import fused_step, gradient_sums
@@ -49,7 +49,8 @@ def take_on_replicas(planned: Fused, gradients: Sequence, summed: bool) -> Fused
         reason = _find_reason_of_parts(planned)
         if reason is not None:
             return Stock(reason)
-    parts = _parts(strategy, bound, containers, planned.family.options_before_sum(planned.optimizer), shards)
+    done = planned.family.options_before_sum(planned.optimizer)
+    parts = parts_of_replicas(strategy, bound, containers, done, shards)
     if isinstance(parts, Stock):
         return parts
     reasons = (find_placement_reason(part.update, planned.context) for part in parts)
@@ -77,9 +78,7 @@ def take_on_replicas(planned: Fused, gradients: Sequence, summed: bool) -> Fused
             with tf.device(own.variables[0].device):
                 fused_step(own, own_gradients, loss=None, other_sums=others)
                 for k, copy in zip(parts[i].indices, own.variables, strict=True):
-                    rule = constraint(planned.variables[k])
-                    if rule is not None:
-                        copy.assign(rule(copy))
+                    constrain_copy(planned.variables[k], copy)
         if shards is not None:
             _hand_out(parts, containers)
 
@@ -99,7 +98,7 @@ def _find_reason_of_parts(planned: Fused) -> str | None:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Part:
+class Part:
     """What one op updates: the copies of a replica, or those that it owns.
 
     Attributes:
@@ -123,7 +122,7 @@ def _sums_of_parts(taken) -> list[list[tf.Tensor]]:
     return sums
 
 
-def _hand_out(parts: list[_Part], containers: list) -> None:
+def _hand_out(parts: list[Part], containers: list) -> None:
     """Gives each replica the variables that others have updated, and counts to one that has updated none."""
     for owner, part in enumerate(parts):
         for k in part.indices:
@@ -172,9 +171,9 @@ def _sum(strategy, gradients: list, containers: list, shards: Shards | None) -> 
     return sums
 
 
-def _parts(
-    strategy, bound: families.FusedUpdate, containers: list, done: Sequence[str], shards: Shards | None
-) -> list[_Part] | Stock:
+def parts_of_replicas(
+    strategy, bound: families.FusedUpdate, containers: list, done: Sequence[str] = (), shards: Shards | None = None
+) -> list[Part] | Stock:
     """For each replica of this machine what its op updates.
 
     Args:
@@ -193,7 +192,7 @@ def _parts(
         if len(copies_of(variable)) != number:
             return Stock(f"'{variable.name}' was made outside of the strategy's scope")
 
-    def part(i: int) -> _Part:
+    def part(i: int) -> Part:
         indices = [k for k, c in enumerate(containers) if shards is None or shards.owner(c) == i]
         options = bound.options
 
@@ -221,7 +220,7 @@ def _parts(
                 own(options.loss_scale),
             ),
         )
-        return _Part(update, indices)
+        return Part(update, indices)
 
     return [part(i) for i in range(number)]
 
