@@ -57,7 +57,7 @@ def _measure(rival: str, scale: int) -> dict:
 
     held = collections.Counter()
     for variable in optimizer.variables:
-        if not variable.shape:
+        if len(variable.shape) == 0:
             continue  # A count, or the learning rate.
         for of_replica in strategy.experimental_local_results(variable.value):
             held[of_replica.device[-1]] += of_replica.shape.num_elements() * of_replica.dtype.size
