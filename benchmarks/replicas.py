@@ -8,12 +8,12 @@ on the two replicas and on one device, a step also has the loss, of one operatio
 
 import argparse
 import contextlib
-import json
 import os
 import pathlib
 import statistics
 import sys
 
+from benchmarks.slot_memory import record
 from benchmarks.timing import interleave, measure
 
 NUMBER, SIZE, STEPS = 150, 100, 20
@@ -125,7 +125,8 @@ def main(arguments=None) -> int:
     print(f"fused is {step_times:.2f} times as fast a step, {update_times:.2f} times without the sum")
     if options.json:
         found = {"variables": number, "rows": rows, "step, times": step_times, "update, times": update_times}
-        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        for key, value in found.items():
+            record(options.json, key, value)
     return 0
 
 

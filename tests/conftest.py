@@ -45,7 +45,7 @@ NEEDS = {
     "cuda/test_nvcc.py": "" if shutil.which("nvcc") else "nvcc is not on PATH",
     "gpu_device": _NO_KERNELS or libraries.why_not(),
     **dict.fromkeys(
-        ("distribution/test_mirrored.py", "distribution/test_minimize_mirrored.py"),
+        (f"distribution/test_{name}.py" for name in ("mirrored", "minimize_mirrored", "shards")),
         "" if "FUSEMIN_TWO_REPLICAS" in os.environ else "distribution/test_processes.py runs it",
     ),
     "gpu_device/on_device": "" if "STAND_IN_DEVICES" in os.environ else "gpu_device/test_on_device.py runs it",

@@ -4,9 +4,11 @@ A new version of TensorFlow or Keras is read here first. Private attributes of o
 families, `fusemin.families`; `tests/fuse/test_relied_on.py` pins both.
 """
 
+import contextlib
 import itertools
 
 import tensorflow as tf
+from tensorflow.python.distribute import numpy_dataset
 from tensorflow.python.eager import cancellation, context, execute, record
 from tensorflow.python.eager.polymorphic_function import atomic_function
 from tensorflow.python.framework import func_graph
@@ -155,6 +157,18 @@ def variable_of_strategy(variable):
         if reference is not None:
             return reference()
     return None
+
+
+@contextlib.contextmanager
+def on_one_device(device: str):
+    """Inside of it variables have one copy, on a device, in the scope of a strategy that would keep several."""
+
+    def create(next_creator, **arguments):
+        arguments["colocate_with"] = numpy_dataset.SingleDevice(device)
+        return next_creator(**arguments)
+
+    with tf.variable_creator_scope(create):
+        yield
 
 
 def replicas_meet() -> bool:

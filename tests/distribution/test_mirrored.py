@@ -391,6 +391,24 @@ def test_model_fit_with_accumulation():
         np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5)
 
 
+def test_a_norm_of_what_was_accumulated_on_several_devices_is_stocks():
+    """Each op would clip by the norm of its own device's."""
+    mirrored()  # Makes the devices.
+    found = []
+    for prepare in (lambda o: o, fusemin.fuse):
+        variables = []
+        for device in ("CPU:0", "CPU:1"):
+            with tf.device(device):
+                variables.append(tf.Variable([1.0, 2.0]))
+        optimizer = prepare(keras.optimizers.SGD(0.1, gradient_accumulation_steps=2, global_clipnorm=0.5))
+        for _ in range(4):
+            optimizer.apply([tf.identity(v) for v in variables], variables)
+        found.append([v.numpy() for v in variables])
+    np.testing.assert_allclose(found[1], found[0], 1e-6)
+    reason = fusemin.explain(optimizer, variables).rows[0].reason
+    assert reason == "global_clipnorm is of gradients that were accumulated, for variables of several devices"
+
+
 def test_explain_says_what_is_summed_and_when():
     with mirrored().scope():
         x = tf.Variable(tf.ones([1000]), name="x")
@@ -401,10 +419,10 @@ def test_explain_says_what_is_summed_and_when():
     assert (row.rule, row.device) == ("adam", "CPU:0")
     # The parameter, two slots and the gradient are read, and all but the last written: of one device, without clipping.
     assert row.num_bytes == 7 * 4000
-    assert explained.replication == ("MirroredStrategy", 2, 2, ("clipnorm",), 4000)
+    assert explained.replication == ("MirroredStrategy", 2, 2, ("clipnorm",), 4000, (8000, 8000), False)
     text = " ".join(str(explained).split())
     assert "2 replicas, 2 on this machine. Each applies clipnorm to its gradients. The gradients are summed" in text
-    assert "once a step, 4 kB of each." in text
+    assert "once a step, 4 kB of each. Then each device updates its copies, as above. Each holds slots of 8 kB." in text
     assert "once a step, 4 kB of each." in explained._repr_html_()
 
 

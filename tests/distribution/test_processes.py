@@ -18,7 +18,9 @@ from tests.distribution.worker import NUM_STEPS, OPTIMIZERS, RUN_STEPS
 SECONDS = 240
 
 
-@pytest.mark.parametrize(("file", "least"), [("test_mirrored.py", 100), ("test_minimize_mirrored.py", 60)])
+@pytest.mark.parametrize(
+    ("file", "least"), [("test_mirrored.py", 100), ("test_minimize_mirrored.py", 60), ("test_shards.py", 40)]
+)
 def test_on_two_logical_cpus(file, least):
     done = run_tests(str(ROOT / "tests/distribution" / file))
     assert done.returncode == 0, done.stdout + done.stderr

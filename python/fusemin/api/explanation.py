@@ -17,6 +17,7 @@ from fusemin.families import inner_optimizers
 from fusemin.loop.variables import as_variable_list, check_variables, unwrap_variable
 from fusemin.types import Optimizer
 from fusemin.update.plan import Fused, Stock, plan
+from fusemin.update.shards import num_bytes
 
 
 class Row(NamedTuple):
@@ -64,7 +65,10 @@ class Replication(NamedTuple):
       num_replicas: of all machines.
       num_local_replicas: of this machine.
       before_sum: the options that each replica applies to its own gradients.
-      num_bytes: of a replica's gradients, which are summed once a step; None if a shape is not known.
+      num_bytes: of a replica's gradients, which are summed once a step; None if a shape is not known, and so below.
+      slot_bytes: for each replica of this machine what it holds of slots, moving averages and accumulated gradients;
+        with `fuse(..., shard_slots=True)` its part.
+      sharded: whether they are in parts.
     """
 
     strategy: str
@@ -72,13 +76,23 @@ class Replication(NamedTuple):
     num_local_replicas: int
     before_sum: tuple[str, ...]
     num_bytes: int | None
+    slot_bytes: tuple[int, ...] | None
+    sharded: bool
 
     def __str__(self) -> str:
         before = f"Each applies {' and '.join(self.before_sum)} to its gradients. " if self.before_sum else ""
         size = "" if self.num_bytes is None else f", {_readable(self.num_bytes)} of each"
+        updates = "Then each device updates its copies, as above."
+        if self.sharded:
+            updates = "Each device updates its part of the variables, and sends them to the others."
+        held = ""
+        if self.slot_bytes is not None:
+            sizes = [_readable(n) for n in self.slot_bytes]
+            is_same = len(set(sizes)) == 1
+            held = f" Each holds slots of {sizes[0]}." if is_same else f" They hold slots of {', '.join(sizes)}."
         return (
             f"{self.strategy}, {self.num_replicas} replicas, {self.num_local_replicas} on this machine. {before}The "
-            f"gradients are summed over the replicas once a step{size}. Then each device updates its copies, as above."
+            f"gradients are summed over the replicas once a step{size}. {updates}{held}"
         )
 
 
@@ -207,15 +221,25 @@ def explain(optimizer: Optimizer, variables: Any) -> Explanation:
 def _replication(planned: Fused | Stock) -> Replication | None:
     if isinstance(planned, Stock) or planned.context.strategy is None:
         return None
-    strategy = planned.context.strategy
-    sizes = [v.shape.num_elements() for v in planned.unwrapped]
-    known = None not in sizes
+    strategy, shards = planned.context.strategy, planned.shards
+    number = len(strategy.extended.worker_devices)
+    total = slot_bytes = None
+    if all(v.shape.is_fully_defined() for v in planned.unwrapped):
+        sizes = [num_bytes(v) for v in planned.unwrapped]
+        total = sum(sizes)
+        owners = None if shards is None else shards.owners_of(planned.unwrapped)
+        slot_bytes = tuple(
+            planned.num_slots * sum(n for k, n in enumerate(sizes) if owners is None or owners[k] == i)
+            for i in range(number)
+        )
     return Replication(
         strategy=type(strategy).__name__,
         num_replicas=strategy.num_replicas_in_sync,
-        num_local_replicas=len(strategy.extended.worker_devices),
+        num_local_replicas=number,
         before_sum=planned.family.options_before_sum(planned.optimizer),
-        num_bytes=sum(n * v.dtype.size for n, v in zip(sizes, planned.unwrapped, strict=True)) if known else None,
+        num_bytes=total,
+        slot_bytes=slot_bytes,
+        sharded=shards is not None,
     )
 
 

@@ -1,12 +1,17 @@
 """`fuse`: an optimizer that takes fused steps, for loops that are not `minimize`."""
 
+import contextlib
 import logging
 from typing import TypeVar
 
+import tensorflow as tf
+
 from fusemin.arguments import check_optimizer
 from fusemin.families import STEPS_ATTRIBUTE, find_family, inner_optimizers
+from fusemin.families.family import SHARDS_ATTRIBUTE
 from fusemin.types import Optimizer
 from fusemin.update.plan import find_class_reason
+from fusemin.update.shards import Shards, shards_of
 from fusemin.update.traced_steps import TracedSteps
 
 _LOGGER = logging.getLogger("fusemin")
@@ -42,7 +47,23 @@ class _Fused:
         gradients, variables = zip(*grads_and_vars, strict=True)
         return self._take_fused(gradients, variables, summed)
 
+    def _assign_owners(self, variables) -> None:
+        """With slots in parts, decides who has those of which variable."""
+        shards = shards_of(self)
+        if shards is not None:
+            shards.assign(variables)
+
+    def _beside_owner(self, variable):
+        """A context in which what is made for a variable is where its slots are to be."""
+        shards = shards_of(self)
+        return contextlib.nullcontext() if shards is None else shards.beside_owner(variable)
+
     def __reduce_ex__(self, protocol):
+        if shards_of(self) is not None:
+            raise TypeError(
+                f"{type(self).__name__} has its slots in parts on several devices (`shard_slots=True`) and can be "
+                "neither copied nor pickled; save a checkpoint, which has them whole"
+            )
         # A copy or a pickle is of the optimizer as it was before `fuse`, so it loads without fusemin.
         stock = object.__new__(self.__class__)
         vars(stock).update({name: value for name, value in vars(self).items() if name != STEPS_ATTRIBUTE})
@@ -70,7 +91,7 @@ def is_fused(optimizer) -> bool:
     return isinstance(optimizer, _Fused)
 
 
-def fuse(optimizer: _Optimizer) -> _Optimizer:
+def fuse(optimizer: _Optimizer, *, shard_slots: bool = False) -> _Optimizer:
     """Makes an optimizer take fused steps, for loops that are not `minimize`.
 
     For `model.compile(optimizer=fusemin.fuse(optimizer))` and `model.fit`, and for loops of your own with
@@ -95,10 +116,19 @@ def fuse(optimizer: _Optimizer) -> _Optimizer:
         knows: where a function chooses them, `build` it first. Any other object with `apply_gradients`, and a subclass
         that overrides a method that makes up the step, is left as it is.
 
+      shard_slots: in a MirroredStrategy, whether each replica holds and updates the slots of its own part of the
+        variables only, so that `n` replicas need an n-th of the memory for slots each (ZeRO-1, Rajbhandari et al.
+        2020). Call `fuse` in the strategy's scope, before the optimizer is built. Variables are shared out whole, the
+        largest first. Gradients are summed where their variable is updated, and the new values go to the others.
+        Results are as without; checkpoints are whole, and those of stock. The optimizer's own step cannot be taken
+        then: where the op cannot, it is an error.
+
     Returns:
       The optimizer.
 
     Raises:
+      ValueError: `shard_slots`, and this is outside of a MirroredStrategy's scope, the optimizer is built, or is not
+        one of `keras.optimizers` or `fusemin.optimizers` that is fused.
       TypeError: `optimizer` has no `apply_gradients`, or is a class. Later, of `apply_gradients`: an optimizer of
         `tf.compat.v1.train` got a gradient of another dtype than the variable, which the message names; without `fuse`
         that would abort the process.
@@ -122,10 +152,12 @@ def fuse(optimizer: _Optimizer) -> _Optimizer:
     2
     """
     check_optimizer(optimizer)
+    if shard_slots:
+        _check_can_shard(optimizer)
     if is_fused(optimizer):
         return optimizer
     for inner in inner_optimizers(optimizer):
-        fuse(inner)
+        fuse(inner, shard_slots=shard_slots)
     reason = find_class_reason(optimizer)
     family = find_family(optimizer)
     if reason is not None or family is None:
@@ -134,4 +166,22 @@ def fuse(optimizer: _Optimizer) -> _Optimizer:
     fused = _fused_class(type(optimizer), family.mixin)
     # Past `__setattr__`: some optimizers have their own.
     object.__setattr__(optimizer, "__class__", fused)
+    if shard_slots and family.inner(optimizer) is optimizer:
+        vars(optimizer)[SHARDS_ATTRIBUTE] = Shards(tf.distribute.get_strategy())
     return optimizer
+
+
+def _check_can_shard(optimizer) -> None:
+    """Raises a ValueError if the slots of an optimizer cannot be in parts."""
+    name, family = type(optimizer).__name__, find_family(optimizer)
+    reason = find_class_reason(optimizer)
+    if not isinstance(tf.distribute.get_strategy(), tf.distribute.MirroredStrategy):
+        reason = "this is outside of the scope of a tf.distribute.MirroredStrategy"
+    elif family is None or not family.shards_slots:
+        reason = f"{name} is not of `keras.optimizers` or `fusemin.optimizers`"
+    elif optimizer.built:
+        reason = f"{name} is built, and has its slots on every replica; call `fuse` before `build` and before a step"
+    elif is_fused(optimizer) and shards_of(family.inner(optimizer)) is None:
+        reason = f"{name} is fused already, without `shard_slots`"
+    if reason is not None:
+        raise ValueError(f"`shard_slots` is not possible: {reason}")

@@ -14,6 +14,8 @@ Hyperparameter = float | tf.Variable | Callable[[tf.DType], tf.Tensor]
 
 # Where a fused optimizer holds its traced steps, see `Family.mixin`.
 STEPS_ATTRIBUTE = "_fusemin_steps"
+# Where it holds which replica has which slots, if they are in parts.
+SHARDS_ATTRIBUTE = "_fusemin_shards"
 
 
 class UnknownVariableError(ValueError):
@@ -130,6 +132,7 @@ class Family(abc.ABC):
       hooks: the methods that make up a step. A subclass that overrides one of them is not what the rule computes.
       mixin: what `fuse` puts before the class of an optimizer: it overrides the one method by which the library takes a
         step, which calls `self._take_fused(gradients, variables)` first, and `super()` if that returns False.
+      shards_slots: whether the mixin makes slots where `self._assign_owners` and `self._beside_owner` say.
       updates_replicas: whether its optimizers, under a strategy with replicas, sum the gradients of all and update each
         replica's copies by the sums, so that the op may.
       relied_on: by the full name of a method of the library all that it uses of `self`, for the methods that make up a
@@ -145,6 +148,7 @@ class Family(abc.ABC):
     hooks: frozenset[str]
     mixin: type
     updates_replicas: bool = False
+    shards_slots: bool = False
     relied_on: Mapping[str, set[str]] = types.MappingProxyType({})
     builds_in_functions: bool = False
 

@@ -100,6 +100,15 @@ class _Mixin:
         if len(grads) == 0 or len(grads) != len(variables) or not self._take_fused(grads, variables):
             super().apply(grads, trainable_variables)
 
+    def build(self, variables):
+        if not self.built:
+            self._assign_owners(variables)
+        super().build(variables)
+
+    def add_variable_from_reference(self, reference_variable, *args, **kwargs):
+        with self._beside_owner(reference_variable):
+            return super().add_variable_from_reference(reference_variable, *args, **kwargs)
+
 
 class Keras3(Family):
     name = "keras"
@@ -108,6 +117,7 @@ class Keras3(Family):
     relied_on = _RELIED_ON
     mixin = _Mixin
     updates_replicas = True
+    shards_slots = True
     options = (
         "clipvalue",
         "clipnorm",

@@ -23,6 +23,7 @@ from fusemin.families import (
 from fusemin.update.copies import container_of, copy_of
 from fusemin.update.gpu_support import find_capability_reason, find_refusal, is_on_gpu
 from fusemin.update.gradients import find_gradient_reason, is_sparse
+from fusemin.update.shards import Shards, shards_of
 from fusemin.update.stock_ops import is_stock
 
 # The strategies that keep a copy of each variable for each replica, and under which the gradients are summed before the
@@ -30,7 +31,9 @@ from fusemin.update.stock_ops import is_stock
 REPLICATED = (tf.distribute.MirroredStrategy, tf.distribute.MultiWorkerMirroredStrategy)
 FUSED_DTYPES = (tf.float32, tf.float64, tf.float16, tf.bfloat16)
 # The options that need a sum over the gradients of all variables and no variable of their own, by the names of Keras.
-_OVER_ALL = [name for name, option in OPTIONS.items() if option["sums"] == "all_tensors" and not option["tensors"]]
+OVER_ALL = [name for name, option in OPTIONS.items() if option["sums"] == "all_tensors" and not option["tensors"]]
+# With it their sums are of what was accumulated, which is known to the op of the variable only.
+ACCUMULATION = "gradient_accumulation_steps"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +105,17 @@ class Fused:
         numbers = self.family.option_numbers(self.optimizer)
         check_options(self.family, numbers)
         return numbers
+
+    @property
+    def shards(self) -> Shards | None:
+        """The parts that the slots are in, if they are."""
+        return shards_of(self.family.inner(self.optimizer))
+
+    @property
+    def num_slots(self) -> int:
+        """How many variables like it the optimizer holds for each variable: slots, averages, accumulators."""
+        tensors = [OPTIONS[name]["tensors"] for name in self.option_numbers]
+        return len(RULES[self.rule]["slots"]) + sum(t in ("averages", "accumulators") for t in tensors)
 
     @property
     def option_numbers_of_op(self) -> dict[str, float]:
@@ -245,10 +259,12 @@ def _common_reasons(optimizer, inner, rule: str, variables: list[tf.Variable], c
     # A rule that there is not is an error of its own, later.
     if RULES.get(rule, {}).get("step_sums") and len({(v.dtype, v.device) for v in variables}) > 1:
         yield f"the sums of rule '{rule}' are over variables of several dtypes or devices"
-    decided_over_all = next((name for name in _OVER_ALL if getattr(inner, name, None)), None)
+    decided_over_all = next((name for name in OVER_ALL if getattr(inner, name, None)), None)
     if not decided_over_all and inner is optimizer:
         return
     several_dtypes = len({v.dtype for v in variables}) > 1
+    if decided_over_all and getattr(inner, ACCUMULATION, None) and len({v.device for v in variables}) > 1:
+        yield f"{decided_over_all} is of gradients that were accumulated, for variables of several devices"
     if several_dtypes and decided_over_all:
         # Stock fails: it has no sum of norms of several dtypes.
         yield f"{decided_over_all} is over variables of several dtypes"

@@ -8,7 +8,7 @@ import tensorflow as tf
 from fusemin.families import FusedUpdate, create_slots, find_family
 from fusemin.update.copies import container_of
 from fusemin.update.plan import Stock, find_placement_reason, plan
-from fusemin.update.replicas import updates_of_replicas
+from fusemin.update.replicas import parts_of_replicas
 
 
 def bind_replicas(
@@ -33,13 +33,16 @@ def bind_replicas(
     planned = plan(optimizer, variables, gradients)
     if isinstance(planned, Stock):
         return planned
+    if planned.shards is not None:
+        return Stock("its slots are in parts (`shard_slots=True`), so that `apply_gradients` shares the update out")
     create_slots(find_family(optimizer), optimizer, list(variables), strategy)
     bound = planned.bind()
     if isinstance(bound, Stock):
         return bound
-    updates = updates_of_replicas(strategy, bound, [container_of(v) or v for v in planned.unwrapped], done=())
-    if isinstance(updates, Stock):
-        return updates
+    parts = parts_of_replicas(strategy, bound, [container_of(v) or v for v in planned.unwrapped])
+    if isinstance(parts, Stock):
+        return parts
+    updates = [part.update for part in parts]
     reasons = (find_placement_reason(update, planned.context) for update in updates)
     reason = next((reason for reason in reasons if reason is not None), None)
     return updates if reason is None else Stock(reason)

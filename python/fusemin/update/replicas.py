@@ -12,11 +12,13 @@ from typing import Any
 import tensorflow as tf
 
 from fusemin import _compat, families, graphs
+from fusemin._build import RULES
 from fusemin.constraints import constrain_copy
 from fusemin.families.family import StepOptions
 from fusemin.update.copies import container_of, copies_of, copy_of
-from fusemin.update.fused_step import fused_step
-from fusemin.update.plan import Fused, Stock, find_placement_reason
+from fusemin.update.fused_step import fused_step, gradient_sums
+from fusemin.update.plan import ACCUMULATION, OVER_ALL, Fused, Stock, find_placement_reason
+from fusemin.update.shards import Shards
 from fusemin.update.stock_ops import is_stock
 
 
@@ -38,17 +40,20 @@ def take_on_replicas(planned: Fused, gradients: Sequence, summed: bool) -> Fused
     # A replica may have a thread of its own, where no context is open that is open around `strategy.run`.
     if tf.distribute.get_replica_context().merge_call(lambda strategy: is_stock()):
         return Stock("this is inside of fusemin.stock()")
-    strategy = planned.context.strategy
+    strategy, shards = planned.context.strategy, planned.shards
     containers = [container_of(v) or v for v in planned.unwrapped]
     bound = planned.bind()
     if isinstance(bound, Stock):
         return bound
-    updates = updates_of_replicas(
-        strategy, bound, containers, done=planned.family.options_before_sum(planned.optimizer)
-    )
-    if isinstance(updates, Stock):
-        return updates
-    reasons = (find_placement_reason(update, planned.context) for update in updates)
+    if shards is not None:
+        reason = _find_reason_of_parts(planned)
+        if reason is not None:
+            return Stock(reason)
+    done = planned.family.options_before_sum(planned.optimizer)
+    parts = parts_of_replicas(strategy, bound, containers, done, shards)
+    if isinstance(parts, Stock):
+        return parts
+    reasons = (find_placement_reason(part.update, planned.context) for part in parts)
     reason = next((reason for reason in reasons if reason is not None), None)
     if reason is not None:
         return Stock(reason)
@@ -57,78 +62,167 @@ def take_on_replicas(planned: Fused, gradients: Sequence, summed: bool) -> Fused
 
     def update(strategy, gradients, computed):
         if not summed:
-            gradients = _sum(strategy, gradients, containers)
-        for i, update in enumerate(updates):
-            own = _with_computed(update, {key: copy_of(value, i) for key, value in computed.items()})
-            with tf.device(update.variables[0].device):
-                fused_step(own, [copy_of(g, i) for g in gradients], loss=None)
-                for variable, copy in zip(planned.variables, update.variables, strict=True):
-                    constrain_copy(variable, copy)
+            gradients = _sum(strategy, gradients, containers, shards)
+        taken = [
+            (
+                _with_computed(part.update, {key: copy_of(value, i) for key, value in computed.items()}),
+                [copy_of(gradients[k], i) for k in part.indices],
+            )
+            for i, part in enumerate(parts)
+        ]
+        sums = _sums_of_parts(taken) if shards is not None else [[] for _ in taken]
+        for i, (own, own_gradients) in enumerate(taken):
+            if not own.variables:
+                continue
+            others = [s for j, of_part in enumerate(sums) if j != i for s in of_part]
+            with tf.device(own.variables[0].device):
+                fused_step(own, own_gradients, loss=None, other_sums=others)
+                for k, copy in zip(parts[i].indices, own.variables, strict=True):
+                    constrain_copy(planned.variables[k], copy)
+        if shards is not None:
+            _hand_out(parts, containers)
 
     tf.distribute.get_replica_context().merge_call(graphs.without_autograph(update), args=(prepared, computed))
     return planned
 
 
-def _sum(strategy, gradients: list, containers: list) -> list:
-    """The sums over all replicas, which each of them gets."""
+def _find_reason_of_parts(planned: Fused) -> str | None:
+    """Why a step cannot be taken where each replica knows the slots of its own variables only; None if it can be."""
+    if RULES[planned.rule]["step_sums"]:
+        return f"rule '{planned.rule}' has sums over all variables"
+    numbers = planned.option_numbers_of_op
+    clips = next((name for name in OVER_ALL if name in numbers), None)
+    if clips and ACCUMULATION in numbers:
+        return f"{clips} is of gradients that were accumulated, each on the replica that owns its variable"
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What one op updates: the copies of a replica, or those that it owns.
+
+    Attributes:
+      update: of these variables.
+      indices: their numbers among all variables.
+    """
+
+    update: families.FusedUpdate
+    indices: list[int]
+
+
+def _sums_of_parts(taken) -> list[list[tf.Tensor]]:
+    """For each part what the ops of the others must know of its gradients."""
+    sums = []
+    for own, own_gradients in taken:
+        if not own.variables:
+            sums.append([])
+            continue
+        with tf.device(own.variables[0].device):
+            sums.append(gradient_sums(own, own_gradients))
+    return sums
+
+
+def _hand_out(parts: list[Part], containers: list) -> None:
+    """Gives each replica the variables that others have updated, and counts to one that has updated none."""
+    for owner, part in enumerate(parts):
+        for k in part.indices:
+            _copy(copies_of(containers[k]), owner)
+    first = next(i for i, part in enumerate(parts) if part.indices)
+    counted = [_counted(part.update) for part in parts]
+    for i, part in enumerate(parts):
+        if not part.indices:
+            for theirs, own in zip(counted[first], counted[i], strict=True):
+                _copy([theirs, own], 0)
+
+
+def _counted(update: families.FusedUpdate) -> list[tf.Variable]:
+    """What the op of each replica advances on its own."""
+    iterations = [] if update.iterations is None else [update.iterations]
+    return [*iterations, *update.scalars, *update.options.loss_scale]
+
+
+def _copy(copies: list[tf.Variable], owner: int) -> None:
+    with tf.device(copies[owner].device):
+        value = copies[owner].read_value()
+    for i, copy in enumerate(copies):
+        if i != owner:
+            with tf.device(copy.device):
+                copy.assign(value)
+
+
+def _sum(strategy, gradients: list, containers: list, shards: Shards | None) -> list:
+    """The sums over all replicas, which each of them gets, or the owner of a variable if the slots are in parts."""
     sums = list(gradients)
     # As in the libraries, a tensor that is one for all replicas is taken for the sum.
     is_one_replica = len(strategy.extended.worker_devices) == 1
     own = [k for k, g in enumerate(gradients) if is_one_replica or isinstance(g, tf.distribute.DistributedValues)]
-    pairs = [(gradients[k], containers[k]) for k in own]
-    if pairs:
+    if not own:
+        return sums
+    if shards is None:
+        pairs = [(gradients[k], containers[k]) for k in own]
         summed = strategy.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, pairs)
-        for k, value in zip(own, summed, strict=True):
-            sums[k] = value
+    else:
+        # TensorFlow's collectives sum for all replicas, whatever the destination; this one sends to one of them.
+        devices = strategy.extended.worker_devices
+        pairs = [(gradients[k], devices[shards.owner(containers[k])]) for k in own]
+        summed = tf.distribute.ReductionToOneDevice().batch_reduce(tf.distribute.ReduceOp.SUM, pairs)
+    for k, value in zip(own, summed, strict=True):
+        sums[k] = value
     return sums
 
 
-def updates_of_replicas(
-    strategy, bound: families.FusedUpdate, containers: list, done
-) -> list[families.FusedUpdate] | Stock:
-    """For each replica of this machine its update.
+def parts_of_replicas(
+    strategy, bound: families.FusedUpdate, containers: list, done: Sequence[str] = (), shards: Shards | None = None
+) -> list[Part] | Stock:
+    """For each replica of this machine what its op updates.
 
     Args:
       strategy: that keeps the copies.
       bound: the optimizer, bound to variables with several copies.
       containers: these variables.
       done: names of the options that replicas have applied to their gradients.
+      shards: who owns which variable, if slots are in parts.
     """
     number = len(strategy.extended.worker_devices)
-    options = bound.options
-    kept = [
-        *containers,
+    of_variables = [
         *(slot for slots in bound.slots for slot in slots),
-        *(*bound.scalars, bound.iterations, *options.averages, *options.accumulators, *options.loss_scale),
+        *(*bound.options.averages, *bound.options.accumulators),
     ]
-    for variable in kept:
+    for variable in (*containers, *_counted(bound), *(of_variables if shards is None else ())):
         if len(copies_of(variable)) != number:
             return Stock(f"'{variable.name}' was made outside of the strategy's scope")
 
-    def local(i: int) -> families.FusedUpdate:
+    def part(i: int) -> Part:
+        indices = [k for k, c in enumerate(containers) if shards is None or shards.owner(c) == i]
+        options = bound.options
+
         def own(values):
             return [copy_of(value, i) for value in values]
 
-        return dataclasses.replace(
+        def chosen(values):
+            return [values[k] for k in indices] if values else []
+
+        update = dataclasses.replace(
             bound,
-            variables=own(containers),
-            slots=[own(slots) for slots in bound.slots],
+            variables=own(chosen(containers)),
+            slots=[own(slots) for slots in chosen(bound.slots)],
             scalars=own(bound.scalars),
-            iterations=own([bound.iterations])[0],
+            iterations=None if bound.iterations is None else copy_of(bound.iterations, i),
             hyperparameters={
-                name: own([value])[0] if isinstance(value, tf.Variable) else value
+                name: copy_of(value, i) if isinstance(value, tf.Variable) else value
                 for name, value in bound.hyperparameters.items()
             },
             options=StepOptions(
                 {name: number for name, number in options.numbers.items() if name not in done},
-                options.decays,
-                own(options.averages),
-                own(options.accumulators),
+                chosen(options.decays),
+                own(chosen(options.averages)),
+                own(chosen(options.accumulators)),
                 own(options.loss_scale),
             ),
         )
+        return Part(update, indices)
 
-    return [local(i) for i in range(number)]
+    return [part(i) for i in range(number)]
 
 
 def _compute(bound: families.FusedUpdate) -> dict[tuple[str, str], Any]:

@@ -14,6 +14,7 @@ from fusemin.update import gradients as of_gradients
 from fusemin.update.fused_step import fused_step
 from fusemin.update.plan import Fused, Stock, plan
 from fusemin.update.replicas import take_on_replicas
+from fusemin.update.shards import shards_of
 
 _LOGGER = logging.getLogger("fusemin")
 
@@ -117,6 +118,11 @@ class TracedSteps:
             else:
                 planned = self._take_in_graph(planned, gradients)
         if isinstance(planned, Stock):
+            if shards_of(optimizer) is not None:
+                raise ValueError(
+                    f"{type(optimizer).__name__} has its slots in parts (`shard_slots=True`), so that its own step "
+                    f"cannot be taken, and the fused one cannot either: {planned.reason}"
+                )
             self._log(f"{type(optimizer).__name__} takes its own step: {planned.reason}")
             return False
         if planned.context.strategy is None:
