@@ -12,8 +12,10 @@ import tensorflow as tf
 import tf_keras
 
 import fusemin
+from fusemin.update import replicas
 from fusemin.update.shards import balanced
 from tests.distribution.two_replicas import Regression, mirrored
+from tests.support.fused_runs import debug_log
 
 SHARD = functools.partial(fusemin.fuse, shard_slots=True)
 NUM_STEPS = 4
@@ -231,6 +233,24 @@ def test_where_the_op_cannot_be_it_is_an_error_and_nothing_is_written(reason):
     with pytest.raises(ValueError, match=f"has its slots in parts.*{re.escape(reason)}"), around:
         (mirrored().run if is_inside else lambda step: step())(step)
     np.testing.assert_array_equal(x.numpy(), [1.0, 2.0])
+
+
+def test_a_loss_scale_on_gpus_is_left_to_keras(monkeypatch):
+    """Their kernels take no sums over the gradients of others; the step inside is fused still."""
+    monkeypatch.setattr(replicas, "is_on_gpu", lambda variable: True)
+    found = []
+    for prepare in (lambda o: o, SHARD):
+        with mirrored().scope():
+            x = tf.Variable([1.0, 2.0])
+            optimizer = prepare(keras.optimizers.LossScaleOptimizer(_adam()))
+            optimizer.build([x])
+        with debug_log() as log:
+            for _ in range(2):
+                mirrored().run(lambda optimizer=optimizer, x=x: optimizer.apply([1e3 * x], [x]))
+        found.append([v.numpy() for v in mirrored().experimental_local_results(x)])
+    np.testing.assert_array_equal(found[1], found[0])
+    assert log.reasons == ["dynamic_growth_steps is over gradients on several GPUs"]
+    assert log.fused
 
 
 def test_owners_are_balanced():

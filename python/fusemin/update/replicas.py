@@ -12,11 +12,12 @@ from typing import Any
 import tensorflow as tf
 
 from fusemin import _compat, families, graphs
-from fusemin._build import RULES
+from fusemin._build import OPTIONS, RULES
 from fusemin.constraints import constrain_copy
 from fusemin.families.family import StepOptions
 from fusemin.update.copies import container_of, copies_of, copy_of
 from fusemin.update.fused_step import fused_step, gradient_sums
+from fusemin.update.gpu_support import is_on_gpu
 from fusemin.update.plan import ACCUMULATION, OVER_ALL, Fused, Stock, find_placement_reason
 from fusemin.update.shards import Shards
 from fusemin.update.stock_ops import is_stock
@@ -94,6 +95,9 @@ def _find_reason_of_parts(planned: Fused) -> str | None:
     clips = next((name for name in OVER_ALL if name in numbers), None)
     if clips and ACCUMULATION in numbers:
         return f"{clips} is of gradients that were accumulated, each on the replica that owns its variable"
+    over_all = next((name for name in numbers if OPTIONS[name]["sums"] == "all_tensors"), None)
+    if over_all and any(map(is_on_gpu, planned.unwrapped)):
+        return f"{over_all} is over gradients on several GPUs"
     return None
 
 
