@@ -8,18 +8,20 @@
 #include "options/moving_average.h"
 #include "options/norm_clip.h"
 #include "options/option_list.h"
+#include "options/skip_nonfinite.h"
 #include "options/value_clip.h"
 #include "options/weight_decay.h"
 
 namespace fusemin {
 
 // What users ask for: the number of each, in the order in which a step applies them; the rule comes before the average.
-struct UserOptions : OptionList<LossScale,     //
-                                Accumulation,  //
-                                ValueClip,     //
-                                NormClip,      //
-                                WeightDecay,   //
-                                Cautious,      //
+struct UserOptions : OptionList<SkipNonFinite,  //
+                                LossScale,      //
+                                Accumulation,   //
+                                ValueClip,      //
+                                NormClip,       //
+                                WeightDecay,    //
+                                Cautious,       //
                                 MovingAverage> {};
 
 }  // namespace fusemin

@@ -78,6 +78,7 @@ FAILURES = {
     "cuCtxPushCurrent": "cuCtxPushCurrent failed",
     "cuModuleLoadDataEx": "loading the kernels 'sgd' failed",
     "cuModuleGetFunction": "cuModuleGetFunction of sgd_0_float32_plain failed",
+    "cuOccupancyMaxActiveBlocksPerMultiprocessor": "asking how many blocks of sgd_0_float32_plain run at once failed",
     "cuLaunchKernel": "launching the kernel sgd_0_float32_plain failed",
     "cuMemsetD8Async": "cuMemsetD8Async failed",
 }

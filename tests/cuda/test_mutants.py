@@ -10,7 +10,7 @@ pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 NORMS = ("clipnorm", "global_clipnorm", "dynamic")
 
 
-def _check(csrc, case, rule):
+def _check(csrc, case, rule, resident_blocks):
     compiled = compile_rule(csrc, rule, any(name in case for name in NORMS)).encode()
     replaced = set()
 
@@ -23,13 +23,15 @@ def _check(csrc, case, rule):
     if case == "past 2^31":
         check_past_2_31(mutate)
     else:
-        check(InterpretingMachine(mutate), rule, "float32", CASES[case])
+        check(InterpretingMachine(mutate, resident_blocks=resident_blocks), rule, "float32", CASES[case])
     assert replaced, "the mutant was not run"
 
 
-@pytest.mark.parametrize(("rule", "case"), sorted({(m.rule, m.case) for m in MUTANTS.values()}))
-def test_the_sources_without_a_bug_pass(rule, case):
-    _check(CSRC, case, rule)
+@pytest.mark.parametrize(
+    ("rule", "case", "resident_blocks"), sorted({(m.rule, m.case, m.resident_blocks) for m in MUTANTS.values()})
+)
+def test_the_sources_without_a_bug_pass(rule, case, resident_blocks):
+    _check(CSRC, case, rule, resident_blocks)
 
 
 @pytest.mark.parametrize("name", MUTANTS)
@@ -37,4 +39,4 @@ def test_mutant_is_caught(tmp_path, name):
     mutant = MUTANTS[name]
     csrc = patched(tmp_path, mutant)
     with pytest.raises(mutant.caught_as):
-        _check(csrc, mutant.case, mutant.rule)
+        _check(csrc, mutant.case, mutant.rule, mutant.resident_blocks)

@@ -30,7 +30,7 @@ CHECKED = {unit: ARCHITECTURES if unit in SAMPLE else BUILT for unit in UNITS}
 # Bytes of stack, at most, in float32 and the halves. Vectors whose elements each have two powers, or many slots, take
 # some, most on sm_70. Few use these rules; the page has what was found. 8 more, since NVRTC does not give the same PTX
 # at each build.
-_STACK = {"adan": 56, "ftrl_power": 40, "ftrl_power_kernel": 40, "prodigy": 48}
+_STACK = {"adan": 56, "ftrl_power": 48, "ftrl_power_kernel": 48, "prodigy": 56}
 
 
 def most_stack(rule, dtype):

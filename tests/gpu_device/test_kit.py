@@ -58,7 +58,7 @@ def test_all_parts(tmp_path):
     assert set(case["us in a graph"]) == set(case["us"])
     assert case["bytes"] == pytest.approx(28 * 300, rel=0.05)
     row = {"kernel": "sgd_0_float32_plain", "share of DRAM bandwidth, %": 91.5, "time (nsecond)": 1234.0}
-    assert parts["profile"]["kernels"] == {"sgd, float32": [row]}
+    assert parts["profile"]["kernels"] == {"sgd, float32, numbers": [row]}
 
 
 def test_what_is_not_there_is_left_out_in_words(tmp_path):

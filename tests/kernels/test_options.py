@@ -13,6 +13,7 @@ from tests.support.rules_in_numpy import RULES
 
 # For each number its default, kind, tensors and sums.
 OPTIONS = {
+    "skip_nonfinite": (0.0, "flag", None, "all_tensors"),
     "loss_scale_factor": (-1.0, "real", None, None),
     "dynamic_growth_steps": (-1.0, "count_of_steps", "loss_scale", "all_tensors"),
     "gradient_accumulation_steps": (-1.0, "count_of_steps", "accumulators", None),
@@ -98,6 +99,34 @@ def test_every_option_reaches_the_kernel(name):
     changed = {key: (arrays[0] != before[key]).all() for key, arrays in state.items()}
     assert all(changed.values())
     assert changed or (got["params[0]"] != run(inputs)["params[0]"]).any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rule", RULES)
+def test_a_step_that_is_not_finite_is_skipped(rule, dtype):
+    """Beside all other options, and with a gradient that is, nothing is another."""
+    alone, skips = {}, {"skip_nonfinite": 1.0}
+    others = _ACCUMULATION | _AVERAGE | {"global_clipnorm": 2.0, "clipvalue": 0.5, "weight_decay": 0.25}
+    for options in (alone, others):
+        inputs = draw(rule, dtype, SIZES)
+        inputs.step = 2
+        arguments = {"decays": [True, True, False, True]} if options else {}
+        assert_same_bits(
+            run(inputs, options=options | skips, **arguments, **copies(draw_state(inputs, options))),
+            run(inputs, options=options, **arguments, **draw_state(inputs, options)),
+        )
+        for bad in (np.nan, np.inf, -np.inf):
+            state = draw_state(inputs, options)
+            spoilt = inputs.with_numbers(0, bad, [np.arange(size) == 69 for size in SIZES])
+            got = run(spoilt, options=options | skips, **arguments, **state)
+            before = inputs.arguments()
+            want = dict(zip(RULES[rule].slots, before["slots"], strict=True)) | {"params": before["params"]}
+            for name, arrays in want.items():
+                for i, array in enumerate(arrays):
+                    assert got[f"{name}[{i}]"].tobytes() == array.tobytes()
+            assert list(got["scalars"]) == before["scalars"]
+            for name, arrays in draw_state(inputs, options).items():
+                assert [a.tobytes() for a in state[name]] == [a.tobytes() for a in arrays]
 
 
 def test_what_takes_no_sparse_gradients():

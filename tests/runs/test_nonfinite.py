@@ -90,6 +90,42 @@ def test_skip_is_to_the_bit():
     assert_same(fit.state(), expected.state())
 
 
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["default", "jit"])
+@pytest.mark.parametrize("policy", ["skip", "stop"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_update_skips_by_itself(optimizer, policy, jit_compile):
+    """Not in a `tf.cond`, for which XLA copies all variables."""
+    fit = Fit("gradient", OPTIMIZERS[optimizer]())
+    minimizer = fit.minimizer(jit_compile)
+    result = minimizer.run(NUM_STEPS, on_nonfinite=policy)
+    assert (result.skipped, result.steps) == ((1, NUM_STEPS) if policy == "skip" else (0, BAD_STEP))
+    (program,) = minimizer._program.segment_programs.values()
+    functions = program._take.graph.as_graph_def().library.function
+    (body,) = [f for f in functions if any(node.op == "Fusemin>FusedStep" for node in f.node_def)]
+    assert "cond" not in body.signature.name
+
+
+def test_skip_where_the_update_cannot():
+    """Where nothing counts steps, where the loss scale is dynamic, and where a constraint would move the variable."""
+    makes = {
+        "no count": lambda: tf.compat.v1.train.GradientDescentOptimizer(0.1),
+        "dynamic": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=1.0),
+    }
+    for make in makes.values():
+        fit = Fit("gradient", make())
+        result = fit.minimizer(False).run(NUM_STEPS, on_nonfinite="skip")
+        assert result.skipped == 1
+        assert np.isfinite(fit.y.numpy())
+    calls = []
+    x = tf.Variable([1.0, 1.0], constraint=lambda v: calls.append(v) or v + 1.0)
+    minimizer = fusemin.Minimizer(
+        lambda: tf.reduce_sum(x) * float("nan"), keras.optimizers.SGD(0.1), trainable_variables=[x]
+    )
+    assert minimizer.run(4, on_nonfinite="skip").skipped == 4
+    assert calls
+    np.testing.assert_array_equal(x, [1.0, 1.0])
+
+
 def test_skip_a_sparse_gradient():
     table, step = tf.Variable(tf.ones([4, 2])), tf.Variable(0)
 

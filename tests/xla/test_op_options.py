@@ -26,6 +26,7 @@ OPTIONS = {
     "accumulation, applies": {"gradient_accumulation_steps": 4.0},
     "accumulation, adds": {"gradient_accumulation_steps": 3.0},
     "dynamic": {"dynamic_growth_steps": 2.0},
+    "skips": {"skip_nonfinite": 1.0},
     "all": {
         "loss_scale_factor": 4.0,
         "gradient_accumulation_steps": 4.0,
@@ -78,7 +79,7 @@ def states(rule, options, dtype, bad, jit_compile):
 def test_cautious_as_in_the_default_mode(rule, form, options):
     numbers = OPTIONS[options] | {"cautious": 1.0}
     for dtype, rtol in RTOL.items():
-        for bad in (False, True) if "dynamic_growth_steps" in numbers else (False,):
+        for bad in (False, True) if options in ("dynamic", "skips") else (False,):
             want = states(rule, numbers, dtype, bad, None)
             with form_of_update(form):
                 got = states(rule, numbers, dtype, bad, True)

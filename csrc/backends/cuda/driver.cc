@@ -45,6 +45,7 @@ Opened Open() {
   find(&t.cuDeviceGetAttribute, "cuDeviceGetAttribute");
   find(&t.cuModuleLoadDataEx, "cuModuleLoadDataEx");
   find(&t.cuModuleGetFunction, "cuModuleGetFunction");
+  find(&t.cuOccupancyMaxActiveBlocksPerMultiprocessor, "cuOccupancyMaxActiveBlocksPerMultiprocessor");
   find(&t.cuLaunchKernel, "cuLaunchKernel");
   find(&t.cuMemsetD8Async, "cuMemsetD8Async");
   if (opened.error.empty()) {

@@ -32,6 +32,8 @@ struct DriverTable {
   Result (*cuDeviceGetAttribute)(int* value, int attribute, Device device);
   Result (*cuModuleLoadDataEx)(Module* module, const void* image, unsigned num_options, int* options, void** values);
   Result (*cuModuleGetFunction)(Function* function, Module module, const char* name);
+  Result (*cuOccupancyMaxActiveBlocksPerMultiprocessor)(int* num_blocks, Function function, int block_size,
+                                                        size_t shared_bytes);
   Result (*cuLaunchKernel)(Function function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
                            unsigned block_y, unsigned block_z, unsigned shared_bytes, Stream stream, void** parameters,
                            void** extra);

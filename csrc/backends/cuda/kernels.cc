@@ -1,8 +1,11 @@
 #include "backends/cuda/kernels.h"
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <utility>
+
+#include "backends/cuda/parameters.h"
 
 namespace fusemin::cuda {
 namespace {
@@ -11,6 +14,8 @@ namespace {
 constexpr int kOldestDriver = FUSEMIN_CUDA_OLDEST_DRIVER;
 // Options of the driver's compiler of PTX.
 constexpr int kErrorLogBuffer = 5, kErrorLogBufferBytes = 6;
+// Attributes of a device.
+constexpr int kMultiprocessorCount = 16;
 
 std::string Load(const DriverTable& driver, const Unit& unit, Module* module) {
   const std::string what = std::string("loading the kernels '") + unit.name + "'";
@@ -30,11 +35,24 @@ std::string Load(const DriverTable& driver, const Unit& unit, Module* module) {
   return DescribeError(driver, result, what) + (log[0] != 0 ? std::string(": ") + log : "");
 }
 
+std::string CountResidentBlocks(const DriverTable& driver, Kernel* kernel) {
+  int of_each = 0, multiprocessors = 0;
+  Device device;
+  Result result =
+      driver.cuOccupancyMaxActiveBlocksPerMultiprocessor(&of_each, kernel->function, kThreads, /*shared_bytes=*/0);
+  if (result != 0) return DescribeError(driver, result, "asking how many blocks of " + kernel->name + " run at once");
+  result = driver.cuCtxGetDevice(&device);
+  if (result == 0) result = driver.cuDeviceGetAttribute(&multiprocessors, kMultiprocessorCount, device);
+  if (result != 0) return DescribeError(driver, result, "asking for the number of multiprocessors");
+  kernel->resident_blocks = static_cast<unsigned>(std::max(of_each * multiprocessors, 1));
+  return "";
+}
+
 // Modules live as long as their context.
 struct Loaded {
   std::mutex mutex;
   std::map<std::pair<Context, const Unit*>, Module> modules;
-  std::map<std::pair<Context, std::string>, Function> functions;
+  std::map<std::pair<Context, std::string>, Kernel> kernels;
 };
 
 Loaded& AllLoaded() {
@@ -48,7 +66,7 @@ void ForgetKernels() {
   Loaded& loaded = AllLoaded();
   const std::lock_guard<std::mutex> lock(loaded.mutex);
   loaded.modules.clear();
-  loaded.functions.clear();
+  loaded.kernels.clear();
 }
 
 const Rule* FindRule(std::string_view name) {
@@ -61,23 +79,24 @@ const Rule* FindRule(std::string_view name) {
 }
 
 std::string FindKernel(const DriverTable& driver, Context context, const Rule* rule, const std::string& variant,
-                       Function* function, std::string* name) {
+                       Kernel* kernel) {
   const Unit* unit = nullptr;
+  std::string name;
   for (const Unit& candidate : Units()) {
     if (rule == nullptr && candidate.num_rules == 0) {
       unit = &candidate;
-      *name = variant;
+      name = variant;
     } else if (rule >= candidate.rules && rule < candidate.rules + candidate.num_rules) {
       unit = &candidate;
-      *name = std::string(unit->name) + "_" + std::to_string(rule - unit->rules) + "_" + variant;
+      name = std::string(unit->name) + "_" + std::to_string(rule - unit->rules) + "_" + variant;
     }
   }
   Loaded& loaded = AllLoaded();
   const std::lock_guard<std::mutex> lock(loaded.mutex);
-  const auto key = std::make_pair(context, *name);
-  const auto found = loaded.functions.find(key);
-  if (found != loaded.functions.end()) {
-    *function = found->second;
+  const auto key = std::make_pair(context, name);
+  const auto found = loaded.kernels.find(key);
+  if (found != loaded.kernels.end()) {
+    *kernel = found->second;
     return "";
   }
   const auto module_key = std::make_pair(context, unit);
@@ -88,10 +107,12 @@ std::string FindKernel(const DriverTable& driver, Context context, const Rule* r
     if (!error.empty()) return error;
     module = loaded.modules.emplace(module_key, opened).first;
   }
-  const Result result = driver.cuModuleGetFunction(function, module->second, name->c_str());
-  if (result != 0) return DescribeError(driver, result, "cuModuleGetFunction of " + *name);
-  loaded.functions.emplace(key, *function);
-  return "";
+  kernel->name = name;
+  const Result result = driver.cuModuleGetFunction(&kernel->function, module->second, name.c_str());
+  if (result != 0) return DescribeError(driver, result, "cuModuleGetFunction of " + name);
+  const std::string error = CountResidentBlocks(driver, kernel);
+  if (error.empty()) loaded.kernels.emplace(key, *kernel);
+  return error;
 }
 
 }  // namespace fusemin::cuda

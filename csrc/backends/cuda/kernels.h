@@ -29,10 +29,18 @@ FUSEMIN_CUDA_API const std::vector<Unit>& Units();
 // Null if there is no rule of that name.
 FUSEMIN_CUDA_API const Rule* FindRule(std::string_view name);
 
+// A kernel on a device.
+struct Kernel {
+  std::string name;
+  Function function;
+  // Blocks of `kThreads` that the device runs at once: more would wait for them.
+  unsigned resident_blocks;
+};
+
 // Finds the kernel of a rule, or, if `rule` is null, one of the unit "common": then `variant` is its name without
 // the dtype. Loads the unit at first use. Returns an error, or "". The context must be current.
 std::string FindKernel(const DriverTable& driver, Context context, const Rule* rule, const std::string& variant,
-                       Function* function, std::string* name);
+                       Kernel* kernel);
 
 // Forgets what was loaded, which another driver does not know.
 void ForgetKernels();

@@ -16,8 +16,8 @@ constexpr int kParameterBytes = 4096;
 // The width of a load or store in the aligned path.
 constexpr int kVectorBytes = 16;
 
-// Elements of a block, doubled until a step has at most so many blocks: few enough that preparing the step costs little
-// beside the elements, many enough that a small step is spread over the device.
+// Elements of a chunk, doubled until a step has at most so many chunks: many enough that a small step is spread over
+// the device. A block takes every so many-th chunk of the launch, and prepares the step once.
 constexpr int64_t kMinChunk = 2048, kMaxChunk = 65536;
 constexpr int64_t kTargetChunks = 4096;
 
@@ -67,10 +67,10 @@ struct Sums {
 // A rule with a trust ratio goes over everything twice; kTry only sums up what kUpdate or kMove would do.
 enum class Phase : uint8_t { kUpdate, kSlots, kMove, kTry };
 
-constexpr int kHeaderBytes = 392;
+constexpr int kHeaderBytes = 400;
 constexpr int kTableWords = (kParameterBytes - kHeaderBytes) / 8;
 
-// A tensor takes its pointers, a word for its size and flags, and half a word for the number of its first block.
+// A tensor takes its pointers, a word for its size and flags, and half a word for the number of its first chunk.
 constexpr int TensorBytes(int num_pointers) { return 8 * num_pointers + 8 + 4; }
 constexpr int Capacity(int num_pointers) { return 8 * kTableWords / TensorBytes(num_pointers); }
 constexpr int kMaxTensors = Capacity(1);
@@ -100,8 +100,8 @@ struct StepParameters {
   uint64_t first_chunk;
   uint32_t first_tensor;
   uint32_t num_tensors, num_step_tensors;
-  // Elements of a block.
-  uint32_t chunk;
+  // Elements of a chunk, and how many chunks this launch has.
+  uint32_t chunk, num_chunks;
   ScalarType hyperparameter_types[kMaxHyperparameters];
   ScalarType scalar_types[kNumScalars];
   // For each role, which of the pointers of a tensor it is, or -1.
@@ -117,7 +117,7 @@ struct StepParameters {
   // Whether the last block of this launch writes the scalar variables and makes the copies.
   bool finishes;
 
-  // num_tensors * num_pointers pointers; then num_tensors sizes and flags; then num_tensors first blocks, of 32 bits.
+  // num_tensors * num_pointers pointers; then num_tensors sizes and flags; then num_tensors first chunks, of 32 bits.
   uint64_t table[kTableWords];
 
   FUSEMIN_HOST_DEVICE uint64_t rule_sums() const { return gradient_sums + num_step_tensors * sizeof(Sums); }
@@ -128,7 +128,7 @@ struct StepParameters {
   FUSEMIN_HOST_DEVICE uint64_t size_and_flags(uint32_t tensor) const {
     return table[num_tensors * num_pointers + tensor];
   }
-  FUSEMIN_HOST_DEVICE uint32_t first_block(uint32_t tensor) const {
+  FUSEMIN_HOST_DEVICE uint32_t first_chunk_of(uint32_t tensor) const {
     return static_cast<uint32_t>(table[num_tensors * (num_pointers + 1) + tensor / 2] >> (tensor % 2 * 32));
   }
 };
@@ -138,14 +138,17 @@ static_assert(sizeof(StepParameters) <= kParameterBytes);
 // Copies `count` times `bytes` bytes from `from` to `to` and what follows it: rows of a trace.
 struct RowFill {
   uint64_t to, from, bytes, count;
-  // The number of its first block, and the bytes that a thread copies at once, a power of two.
-  uint32_t first_block, width;
+  // The number of its first part, and the bytes that a thread copies at once, a power of two.
+  uint32_t first_part, width;
 };
 constexpr int kMaxRowFills = (kParameterBytes - 8) / sizeof(RowFill);
+// Bytes of a part.
 constexpr uint64_t kRowFillBytes = 32768;
 
 struct RowFillParameters {
   uint32_t num_fills;
+  // A block takes every so many-th of them.
+  uint32_t num_parts;
   RowFill fills[kMaxRowFills];
 };
 static_assert(sizeof(RowFillParameters) <= kParameterBytes);

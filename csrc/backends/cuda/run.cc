@@ -70,11 +70,10 @@ struct Roles {
   uint32_t aligned_mask = 0;
 };
 
-// The table of some tensors.
-void FillTable(const Roles& roles, const Segment* segments, const int* tensors, uint32_t n, StepParameters* p,
-               unsigned* num_blocks) {
+// The table of some tensors, and how many chunks they have.
+void FillTable(const Roles& roles, const Segment* segments, const int* tensors, uint32_t n, StepParameters* p) {
   p->num_tensors = n;
-  uint64_t blocks = 0;
+  uint64_t chunks = 0;
   for (uint32_t t = 0; t < n; ++t) {
     const Segment& segment = segments[tensors[t]];
     uint64_t word = static_cast<uint64_t>(segment.size) | uint64_t{segment.decays} << kDecayBit;
@@ -87,54 +86,47 @@ void FillTable(const Roles& roles, const Segment* segments, const int* tensors, 
     }
     p->table[n * roles.num_pointers + t] = word;
     uint64_t& pair = p->table[n * (roles.num_pointers + 1) + t / 2];
-    pair |= blocks << (t % 2 * 32);
-    blocks += CeilDiv(segment.size, p->chunk);
+    pair |= chunks << (t % 2 * 32);
+    chunks += CeilDiv(segment.size, p->chunk);
   }
-  *num_blocks = static_cast<unsigned>(blocks);
+  p->num_chunks = static_cast<uint32_t>(chunks);
 }
 
 std::vector<RowFillParameters> PlanFills(const std::vector<RowCopies>& copies) {
   std::vector<RowFillParameters> fills;
-  uint64_t blocks = 0;
   for (const RowCopies& copy : copies) {
     if (copy.bytes * copy.count == 0) continue;
     if (fills.empty() || fills.back().num_fills == kMaxRowFills) {
       fills.push_back(RowFillParameters{});
-      blocks = 0;
     }
     const auto aligned = [&](uint64_t width) {
       return Address(copy.to) % width == 0 && Address(copy.from) % width == 0 && copy.bytes % width == 0;
     };
     const uint32_t width = aligned(16) ? 16 : aligned(4) ? 4 : 1;
     RowFillParameters& p = fills.back();
-    p.fills[p.num_fills++] = {
-        Address(copy.to), Address(copy.from), copy.bytes, copy.count, static_cast<uint32_t>(blocks), width};
-    blocks += CeilDiv(copy.bytes * copy.count, kRowFillBytes);
+    p.fills[p.num_fills++] = {Address(copy.to), Address(copy.from), copy.bytes, copy.count, p.num_parts, width};
+    p.num_parts += static_cast<uint32_t>(CeilDiv(copy.bytes * copy.count, kRowFillBytes));
   }
   return fills;
 }
 
-unsigned NumBlocks(const RowFillParameters& p) {
-  const RowFill& last = p.fills[p.num_fills - 1];
-  return static_cast<unsigned>(last.first_block + CeilDiv(last.bytes * last.count, kRowFillBytes));
-}
-
+// As many blocks as the device runs at once, or `most`, if these are fewer: a block goes on until nothing is left.
 std::string LaunchKernel(const DriverTable& driver, const CurrentContext& context, Stream stream, const Rule* rule,
-                         const std::string& variant, unsigned num_blocks, void* parameters) {
-  Function function;
-  std::string name;
-  std::string error = FindKernel(driver, context.get(), rule, variant, &function, &name);
+                         const std::string& variant, unsigned most, void* parameters) {
+  Kernel kernel;
+  std::string error = FindKernel(driver, context.get(), rule, variant, &kernel);
   if (!error.empty()) return error;
+  const unsigned num_blocks = std::max(std::min(most, kernel.resident_blocks), 1u);
   void* arguments[] = {parameters};
   const Result result =
-      driver.cuLaunchKernel(function, num_blocks, 1, 1, kThreads, 1, 1, 0, stream, arguments, nullptr);
-  return result == 0 ? "" : DescribeError(driver, result, "launching the kernel " + name);
+      driver.cuLaunchKernel(kernel.function, num_blocks, 1, 1, kThreads, 1, 1, 0, stream, arguments, nullptr);
+  return result == 0 ? "" : DescribeError(driver, result, "launching the kernel " + kernel.name);
 }
 
 std::string EnqueueFills(const DriverTable& driver, const CurrentContext& context, Stream stream,
                          std::vector<RowFillParameters>* fills) {
   for (RowFillParameters& p : *fills) {
-    std::string error = LaunchKernel(driver, context, stream, nullptr, "fill_rows", NumBlocks(p), &p);
+    std::string error = LaunchKernel(driver, context, stream, nullptr, "fill_rows", p.num_parts, &p);
     if (!error.empty()) return error;
   }
   return "";
@@ -175,18 +167,15 @@ Plan::Plan(const Step& step, const Segment* segments, int num_segments, const st
 
   // Groups of as many tensors as a table takes. A step without elements still counts.
   std::vector<StepParameters> groups;
-  std::vector<unsigned> num_blocks;
   for (size_t first = 0; first < tensors.size() || first == 0;) {
     const uint32_t n =
         static_cast<uint32_t>(std::min<size_t>(tensors.size() - first, Capacity(std::max(roles.num_pointers, 1))));
     StepParameters p = base;
     p.first_tensor = static_cast<uint32_t>(first);
     p.first_chunk = num_chunks_;
-    unsigned blocks = 0;
-    FillTable(roles, segments, tensors.data() + first, n, &p, &blocks);
-    num_chunks_ += blocks;
+    FillTable(roles, segments, tensors.data() + first, n, &p);
+    num_chunks_ += p.num_chunks;
     groups.push_back(p);
-    num_blocks.push_back(std::max(blocks, 1u));
     first += std::max(n, 1u);
   }
   num_tensors_ = tensors.size();
@@ -195,23 +184,23 @@ Plan::Plan(const Step& step, const Segment* segments, int num_segments, const st
   const std::string variant = dtype + (plain ? "_plain" : "_options");
   const bool tries = options.Any<HasOnMove>();
   if (!tensors.empty()) {
-    if (sums) AddLaunches(groups, num_blocks, nullptr, "sum_gradients_" + dtype, Phase::kUpdate);
+    if (sums) AddLaunches(groups, nullptr, "sum_gradients_" + dtype, Phase::kUpdate);
     // That pass adds to the accumulators, unless it decides whether the step is skipped.
     for (StepParameters& p : groups) p.accumulated = sums && !options.SkipsNonFinite();
     if (twice) {
       for (StepParameters& p : groups) p.is_last_of_gradient = !tries;
-      AddLaunches(groups, num_blocks, &rule, variant, Phase::kSlots);
+      AddLaunches(groups, &rule, variant, Phase::kSlots);
     }
     for (StepParameters& p : groups) p.accumulated |= twice;
     if (tries) {
       for (StepParameters& p : groups) p.is_last_of_gradient = false;
-      AddLaunches(groups, num_blocks, &rule, variant, Phase::kTry);
+      AddLaunches(groups, &rule, variant, Phase::kTry);
       for (StepParameters& p : groups) p.accumulated = true;
     }
   }
   const bool has_sums = !launches_.empty() || rule.num_step_sums > 0;
   for (StepParameters& p : groups) p.is_last_of_gradient = true;
-  AddLaunches(groups, num_blocks, &rule, variant, twice ? Phase::kMove : Phase::kUpdate);
+  AddLaunches(groups, &rule, variant, twice ? Phase::kMove : Phase::kUpdate);
 
   StepParameters& last = launches_.back().parameters;
   std::vector<RowCopies> others;
@@ -234,10 +223,10 @@ Plan::Plan(const Step& step, const Segment* segments, int num_segments, const st
   if (has_sums) scratch_bytes_ = (num_chunks_ + 3 * num_tensors_) * sizeof(Sums);
 }
 
-void Plan::AddLaunches(const std::vector<StepParameters>& groups, const std::vector<unsigned>& num_blocks,
-                       const Rule* rule, const std::string& variant, Phase phase) {
-  for (size_t i = 0; i < groups.size(); ++i) {
-    launches_.push_back({rule, variant, num_blocks[i], groups[i]});
+void Plan::AddLaunches(const std::vector<StepParameters>& groups, const Rule* rule, const std::string& variant,
+                       Phase phase) {
+  for (const StepParameters& group : groups) {
+    launches_.push_back({rule, variant, group});
     launches_.back().parameters.phase = phase;
   }
 }
@@ -256,7 +245,7 @@ std::string Plan::Enqueue(Stream stream, uint64_t scratch, uint64_t tickets) {
       p.gradient_sums = scratch + num_chunks_ * sizeof(Sums);
     }
     p.tickets = tickets;
-    error = LaunchKernel(*driver, context, stream, launch.rule, launch.variant, launch.num_blocks, &p);
+    error = LaunchKernel(*driver, context, stream, launch.rule, launch.variant, p.num_chunks, &p);
     if (!error.empty()) return error;
   }
   return EnqueueFills(*driver, context, stream, &fills_);

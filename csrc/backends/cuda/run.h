@@ -57,12 +57,11 @@ class FUSEMIN_CUDA_API Plan {
     // Of the rule, or of none.
     const Rule* rule;
     std::string variant;
-    unsigned num_blocks;
     StepParameters parameters;
   };
 
-  void AddLaunches(const std::vector<StepParameters>& groups, const std::vector<unsigned>& num_blocks, const Rule* rule,
-                   const std::string& variant, Phase phase);
+  void AddLaunches(const std::vector<StepParameters>& groups, const Rule* rule, const std::string& variant,
+                   Phase phase);
 
   std::vector<Launch> launches_;
   std::vector<RowFillParameters> fills_;

@@ -39,8 +39,11 @@ struct Options {
   // Whether parameters move at this step, and whether it is skipped for a gradient that is not finite.
   bool moves, skipped;
   bool replaces;
-  // What the gradient is multiplied with as it is collected, and afterwards; what OnMove is given.
+  // What the gradient is multiplied with as it is collected, and afterwards; what OnMove is given. The last two are of
+  // the tensor.
   V collected_scale, scale, move_factor;
+  // `scale` before the norm of the tensor.
+  double scale_of_step;
   UserOptions::Prepared<V> prepared;
 };
 
@@ -48,6 +51,7 @@ template <class R, class V>
 struct Prepared {
   typename R::template Prepared<V> rule;
   Options<V> options;
+  // Of the tensor.
   V ratio;
   // The number of the update, from 1.
   double number;
@@ -57,27 +61,17 @@ struct Prepared {
 
 template <class V>
 __device__ __forceinline__ void PrepareOptions(const StepParameters& p, const Now<double, int64_t>& now,
-                                               const Chunk& chunk, const Sums& of_step, Options<V>* options) {
+                                               const Sums& of_step, Options<V>* options) {
   const UserOptions& user = p.options;
   const double incoming = user.GradientScale(now);
   double scale = user.Any<HasCollect>() ? user.CollectedScale() : incoming;
   options->moves = user.Applies(now);
   options->skipped = user.SkipsNonFinite() && of_step.second > 0.0;
-  const Norm norm = user.WhichNorm();
-  if (options->moves && norm != Norm::kNone && (norm == Norm::kOfStep || p.num_tensors > 0)) {
-    const double squares = norm == Norm::kOfStep
-                               ? of_step.first
-                               : Global<const Sums>(p.gradient_sums)[p.first_tensor + chunk.tensor].first;
-    scale *= user.NormFactor(sqrt(squares) * scale);
-  }
+  if (options->moves && user.WhichNorm() == Norm::kOfStep) scale *= user.NormFactor(sqrt(of_step.first) * scale);
   options->collected_scale = static_cast<V>(incoming);
+  options->scale_of_step = scale;
   options->scale = static_cast<V>(scale);
   options->move_factor = V{};
-  if (user.Any<HasOnMove>() && (p.phase == Phase::kUpdate || p.phase == Phase::kMove) && p.num_tensors > 0) {
-    const double sum = Global<const Sums>(p.move_sums())[p.first_tensor + chunk.tensor].first;
-    const double size = static_cast<double>(p.size_and_flags(chunk.tensor) & kSizeMask);
-    options->move_factor = static_cast<V>(UserOptions::MoveFactor(sum, size));
-  }
   // All of it is written, since it may be read before it is known what of it counts.
   UserOptions::Prepared<V> of_user{};
   user.Prepare(now, Narrow<V>(), &of_user);
@@ -85,9 +79,9 @@ __device__ __forceinline__ void PrepareOptions(const StepParameters& p, const No
   options->replaces = UserOptions::Replaces(options->prepared, false);
 }
 
-// Every thread of the block must call it.
+// What is the same for all tensors. Every thread of the block must call it.
 template <class R, class V, bool kOptions>
-__device__ __forceinline__ void Prepare(const StepParameters& p, const Chunk& chunk, Prepared<R, V>* prepared) {
+__device__ __forceinline__ void PrepareStep(const StepParameters& p, Prepared<R, V>* prepared) {
   Sums of_step{};
   if constexpr (kOptions) {
     if (p.options.WhichNorm() == Norm::kOfStep || p.options.SkipsNonFinite()) {
@@ -110,24 +104,50 @@ __device__ __forceinline__ void Prepare(const StepParameters& p, const Chunk& ch
       updates = p.options.Updates(taken);
       Now<double, int64_t> now{taken, updates, prepared->hyperparameters[0], {}};
       for (int i = 0; i < kNumOptionScalars; ++i) now.scalars[i] = prepared->scalars[kOptionScalar + i];
-      PrepareOptions(p, now, chunk, of_step, &prepared->options);
+      PrepareOptions(p, now, of_step, &prepared->options);
     }
     for (int i = 0; i < kMaxScalars; ++i) prepared->next_scalars[i] = prepared->scalars[kRuleScalar + i];
     prepared->number = static_cast<double>(updates + 1);
     prepared->rule = R::Prepare(prepared->hyperparameters, prepared->number, prepared->next_scalars, Narrow<V>());
+    // May be read where it does not count.
+    if constexpr (HasTrustRatio<R>::kValue) prepared->ratio = V{};
   }
   __syncthreads();
-  if constexpr (HasTrustRatio<R>::kValue) {
-    if (threadIdx.x == 0) {
-      V ratio{};
-      if (p.phase != Phase::kSlots && p.num_tensors > 0) {
-        const Sums sums = Global<const Sums>(p.rule_sums())[p.first_tensor + chunk.tensor];
-        ratio = R::Ratio(prepared->rule, static_cast<V>(sqrt(sums.first)), static_cast<V>(sqrt(sums.second)));
+}
+
+// What is of the tensor of a chunk. Every thread of the block must call it.
+template <class R, class V, bool kOptions>
+__device__ __forceinline__ void PrepareTensor(const StepParameters& p, const Chunk& chunk, Prepared<R, V>* prepared) {
+  const bool has_norm = kOptions && p.options.WhichNorm() == Norm::kOfTensor;
+  const bool has_move =
+      kOptions && p.options.Any<HasOnMove>() && (p.phase == Phase::kUpdate || p.phase == Phase::kMove);
+  const bool has_ratio = HasTrustRatio<R>::kValue && p.phase != Phase::kSlots;
+  if (!has_norm && !has_move && !has_ratio) return;
+  // That of the chunk before may still be read.
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    const uint32_t tensor = p.first_tensor + chunk.tensor;
+    if constexpr (kOptions) {
+      Options<V>& options = prepared->options;
+      if (has_norm && options.moves) {
+        const double norm = sqrt(Global<const Sums>(p.gradient_sums)[tensor].first);
+        const double scale = options.scale_of_step;
+        options.scale = static_cast<V>(scale * p.options.NormFactor(norm * scale));
       }
-      prepared->ratio = ratio;
+      if (has_move) {
+        const double size = static_cast<double>(p.size_and_flags(chunk.tensor) & kSizeMask);
+        const double sum = Global<const Sums>(p.move_sums())[tensor].first;
+        options.move_factor = static_cast<V>(UserOptions::MoveFactor(sum, size));
+      }
     }
-    __syncthreads();
+    if constexpr (HasTrustRatio<R>::kValue) {
+      if (has_ratio) {
+        const Sums sums = Global<const Sums>(p.rule_sums())[tensor];
+        prepared->ratio = R::Ratio(prepared->rule, static_cast<V>(sqrt(sums.first)), static_cast<V>(sqrt(sums.second)));
+      }
+    }
   }
+  __syncthreads();
 }
 
 // A rule and the options, on `Elements<T, kSize>`.
@@ -346,12 +366,11 @@ __device__ __forceinline__ double NextScalar(const StepParameters& p, const Shar
   return next;
 }
 
+// The elements of one chunk, and its part of the sums.
 template <class R, class T, bool kOptions>
-__device__ __forceinline__ void Step(const StepParameters& p) {
+__device__ __forceinline__ void UpdateChunk(const StepParameters& p, const Chunk& chunk,
+                                            const Prepared<R, typename Number<T>::Value>& prepared) {
   using V = typename Number<T>::Value;
-  __shared__ Prepared<R, V> prepared;
-  const Chunk chunk = FindChunk(p);
-  Prepare<R, V, kOptions>(p, chunk, &prepared);
   // They stay in shared memory: in registers they would be in the way of elements.
   const auto& c = prepared.rule;
   const auto& options = prepared.options;
@@ -365,18 +384,26 @@ __device__ __forceinline__ void Step(const StepParameters& p) {
   if constexpr (HasTrustRatio<R>::kValue) {
     if (p.phase == Phase::kSlots) {
       ForEach<T>(p, chunk, [&](const auto& at) { worker(at).UpdateSlots(at, &sums); });
-      if (p.num_tensors > 0) SumOverTensor(p, chunk, sums, p.rule_sums());
-      return;
+      return SumOverTensor(p, chunk, sums, p.rule_sums());
     }
     ForEach<T>(p, chunk, [&](const auto& at) { worker(at).Move(at, &sums); });
   } else {
     ForEach<T>(p, chunk, [&](const auto& at) { worker(at).Update(at, &sums); });
   }
   if (kOptions && p.phase == Phase::kTry) return SumOverTensor(p, chunk, sums, p.move_sums());
-  if constexpr (HasStepSums<R>::kValue) {
-    if (p.num_tensors > 0) SumOverTensor(p, chunk, sums, p.rule_sums());
-  }
-  if (!p.finishes || !IsLastBlock(Global<uint32_t>(p.tickets), gridDim.x)) return;
+  if constexpr (HasStepSums<R>::kValue) SumOverTensor(p, chunk, sums, p.rule_sums());
+}
+
+template <class R, class T, bool kOptions>
+__device__ __forceinline__ void Step(const StepParameters& p) {
+  using V = typename Number<T>::Value;
+  __shared__ Prepared<R, V> prepared;
+  PrepareStep<R, V, kOptions>(p, &prepared);
+  ForEachChunk(p, [&](const Chunk& chunk) {
+    PrepareTensor<R, V, kOptions>(p, chunk, &prepared);
+    UpdateChunk<R, T, kOptions>(p, chunk, prepared);
+  });
+  if (!p.finishes || !IsLast(Global<uint32_t>(p.tickets), gridDim.x)) return;
   if constexpr (HasStepSums<R>::kValue) {
     const Sums of_step = SumOverStep(p, p.rule_sums());
     if (threadIdx.x == 0) {

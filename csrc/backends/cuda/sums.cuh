@@ -26,34 +26,40 @@ __device__ __forceinline__ Sums BlockSum(const Sums& mine) {
   return shared[0];
 }
 
-// Whether this is the last of `n` blocks to come here, which then sees all that the others wrote before. Every thread
-// of the block must call it. The ticket is zero again after the last block, ready for the next launch.
-__device__ __forceinline__ bool IsLastBlock(uint32_t* ticket, uint32_t n) {
+// Whether this is the last of `n` times that a block of the launch takes this ticket; it then sees all that was written
+// before the others. Every thread of the block must call it. The ticket is zero again after the last time, ready for
+// the next launch.
+__device__ __forceinline__ bool IsLast(uint32_t* ticket, uint32_t n) {
   __shared__ bool last;
   __syncthreads();
   if (threadIdx.x == 0) {
-    __threadfence();
-    last = atomicInc(ticket, n - 1) == n - 1;
-    __threadfence();
+    // Release and acquire, with the barriers for all threads: a full fence before and after would be stronger.
+    uint32_t before;
+    asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
+                 : "=r"(before)
+                 : "l"(reinterpret_cast<uint64_t>(ticket)), "r"(n - 1)
+                 : "memory");
+    last = before == n - 1;
   }
   __syncthreads();
   return last;
 }
 
-// Adds up over the blocks of a tensor; the last of them stores the sums at `of_tensors`. Every thread must call it.
+// Adds up over the chunks of a tensor; who takes the last of them stores the sums at `of_tensors`. Every thread must
+// call it.
 __device__ __forceinline__ void SumOverTensor(const StepParameters& p, const Chunk& chunk, const Sums& mine,
                                               uint64_t of_tensors) {
   // Volatile: another block wrote it during this launch, so a cache must not answer.
   volatile Sums* const of_chunks = Global<Sums>(p.chunk_sums) + p.first_chunk;
   const Sums block = BlockSum(mine);
   if (threadIdx.x == 0) {
-    of_chunks[blockIdx.x].first = block.first;
-    of_chunks[blockIdx.x].second = block.second;
+    of_chunks[chunk.number].first = block.first;
+    of_chunks[chunk.number].second = block.second;
   }
-  if (!IsLastBlock(Global<uint32_t>(p.tickets) + 1 + chunk.tensor, chunk.num_blocks)) return;
+  if (!IsLast(Global<uint32_t>(p.tickets) + 1 + chunk.tensor, chunk.count)) return;
   Sums total{};
-  for (uint32_t i = threadIdx.x; i < chunk.num_blocks; i += kThreads) {
-    volatile Sums& other = of_chunks[chunk.first_block + i];
+  for (uint32_t i = threadIdx.x; i < chunk.count; i += kThreads) {
+    volatile Sums& other = of_chunks[chunk.first + i];
     Add(total, Sums{other.first, other.second});
   }
   total = BlockSum(total);

@@ -25,11 +25,21 @@ Value SumOfSquares(Value x) {
   return Sum(wide * wide);
 }
 
-Value AllFinite(Value x) {
-  xla::XlaBuilder* const builder = x.op.builder();
-  return {xla::ReduceAll(xla::IsFinite(x.op), xla::ConstantR0<bool>(builder, true),
-                         xla::CreateScalarAndComputation(xla::PRED, builder)),
-          xla::PRED};
+// Whether all gradients are finite.
+Value AllFinite(const std::vector<SegmentValues>& segments) {
+  xla::XlaBuilder* const builder = segments[0].gradient.op.builder();
+  const auto flag = [](xla::XlaOp truth) { return xla::Reshape(xla::ConvertElementType(truth, xla::S32), {1}); };
+  std::vector<xla::XlaOp> not_finite;
+  for (const SegmentValues& segment : segments) {
+    const xla::XlaOp finite = xla::ReduceAll(xla::IsFinite(segment.gradient.op), xla::ConstantR0<bool>(builder, true),
+                                             xla::CreateScalarAndComputation(xla::PRED, builder));
+    not_finite.push_back(flag(xla::Not(finite)));
+  }
+  // The first that is not, or the last here. Not by `And`: XLA makes a chain of that, and of every plain reduction of
+  // so few, and computes the chain anew in each kernel that asks.
+  not_finite.push_back(flag(xla::ConstantR0<bool>(builder, true)));
+  const xla::XlaOp first = xla::ArgMax(xla::ConcatInDim(builder, not_finite, 0), xla::S32, 0);
+  return {xla::Eq(first, xla::ConstantR0<int32_t>(builder, static_cast<int32_t>(segments.size()))), xla::PRED};
 }
 
 // All that does not depend on the element. What a step does not need is left uninitialized.
@@ -92,10 +102,7 @@ class Step {
     const auto narrow = [this](Value x) { return Load(x); };
     user_.Prepare(now, narrow, &s.options);
     s.applies = user_.Applies(now);
-    s.taken = Known(now.iterations, true);
-    if (user_.SkipsNonFinite()) {
-      for (const SegmentValues& segment : before_.segments) s.taken = And(s.taken, AllFinite(segment.gradient));
-    }
+    s.taken = user_.SkipsNonFinite() ? AllFinite(before_.segments) : Known(now.iterations, true);
     Value scale = user_.GradientScale(now);
     if (a_.has_accumulators) {
       s.collected_scale = Load(scale);

@@ -213,6 +213,7 @@ class Loop:
             before_update=early_leaves if self.in_xla and any(plan.early) and not plan.effects else None,
             gate=gate if watcher.has_gate else None,
         )
+        watch = watcher.after_update(watch, result)
         has_converged, done, criterion_state = tf.zeros(tf.shape(result.loss), tf.bool), (), ()
         if criterion is not None:
             has_converged, criterion_state = _converge(

@@ -64,9 +64,12 @@ def take_segment(loop: Loop, carry: Carry, before, num_steps, capacity, inputs=(
     """
     carry = carry._replace(taken=tf.constant(0))
     loop.give_inputs(inputs, before)
+    begun = loop.watcher.begin_segment()
     if loop.in_xla:
-        return _take_in_xla(loop, carry, num_steps, capacity, before)
-    return _take_by_executor(loop, carry, loop.allocate(capacity), num_steps, before)
+        carry, rows = _take_in_xla(loop, carry, num_steps, capacity, before)
+    else:
+        carry, rows = _take_by_executor(loop, carry, loop.allocate(capacity), num_steps, before)
+    return carry._replace(watch=loop.watcher.end_segment(carry.watch, carry.taken, begun)), rows
 
 
 def _take_by_executor(loop: Loop, carry: Carry, rows: Rows, num_steps, before=0, once=False) -> tuple[Carry, Rows]:

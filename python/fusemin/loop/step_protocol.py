@@ -18,6 +18,7 @@ class StepResult(NamedTuple):
       parameters: after the update, in the structure that users see; may be empty if nothing asked for them.
       optimizer_state: of a pure optimizer, else ().
       buffers: the traces whose rows the step itself writes.
+      updated: bool scalar, false if the update skipped the step since it was not finite; None where nobody asked.
     """
 
     state: Any
@@ -26,6 +27,7 @@ class StepResult(NamedTuple):
     parameters: Any
     optimizer_state: Any
     buffers: list[tf.Tensor]
+    updated: tf.Tensor | None = None
 
 
 class Step(Protocol):
@@ -63,6 +65,13 @@ class Step(Protocol):
           quantities: of the step.
           effects: whether `trace_fn` may have assigned to variables before it returned one.
         """
+
+    def skip_nonfinite(self, also_of_loss: bool) -> bool:
+        """Has the update skip a step with a gradient that is not finite, or with such a loss too, where it can by
+        itself, without a look at the gradients before. Returns whether it does. To be called before the first step."""
+
+    def count(self) -> tf.Tensor:
+        """How many steps have been counted, an integer scalar, where `skip_nonfinite` said that it skips some."""
 
     def __call__(
         self,

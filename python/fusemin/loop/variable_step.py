@@ -1,5 +1,6 @@
 """One step on variables: loss, gradients, and the update, fused or by the optimizer itself."""
 
+import dataclasses
 import logging
 
 import tensorflow as tf
@@ -12,7 +13,7 @@ from fusemin.loop.differentiation import differentiator
 from fusemin.loop.step_protocol import StepResult
 from fusemin.loop.variables import unwrap_variable
 from fusemin.update.fused_step import TraceSource, fused_step
-from fusemin.update.gradients import densify, is_sparse
+from fusemin.update.gradients import densify, is_finite, is_sparse
 from fusemin.update.plan import Stock, plan
 
 _LOGGER = logging.getLogger("fusemin")
@@ -46,7 +47,7 @@ class VariableStep:
     optimizer_state = ()
 
     def __init__(self, loss_fn, optimizer, trainable_variables, use_seed, compile_loss=False, inputs=()):
-        self.update = None
+        self.update, self._skips_by_loss = None, False
         # The functions hold no reference to `self`: without a cycle, graphs are freed as soon as the step is.
         differentiate, variables = differentiator(loss_fn, trainable_variables)
         seed = tf.TensorSpec([2], tf.int32) if use_seed else None
@@ -90,6 +91,24 @@ class VariableStep:
             self.update is not None and not self._has_slices and len({(v.dtype, v.device) for v in self.unwrapped}) == 1
         )
 
+    def skip_nonfinite(self, also_of_loss: bool) -> bool:
+        """See `fusemin.loop.step_protocol`."""
+        # What several ops update they would have to decide together; where the optimizer decides itself, by a dynamic
+        # loss scale, such a step changes the scale; and a constraint may move a variable that was not updated.
+        if not self.is_one_op or self.update.options.loss_scale or any(map(constraint, self.variables)):
+            return False
+        if self.update.iterations is None or self.update.iterations.device != self.update.variables[0].device:
+            return False
+        options = self.update.options
+        numbers = {**options.numbers, "skip_nonfinite": 1.0}
+        self.update = dataclasses.replace(self.update, options=dataclasses.replace(options, numbers=numbers))
+        self._skips_by_loss = also_of_loss
+        return True
+
+    def count(self) -> tf.Tensor:
+        """See `fusemin.loop.step_protocol`."""
+        return self.update.iterations.read_value()
+
     def release(self) -> None:
         """Frees the step's graphs; it cannot be called again."""
         graphs.release(self._differentiate)
@@ -121,11 +140,15 @@ class VariableStep:
             dense = [densify(g, v) for g, v in zip(gradients, self.unwrapped, strict=True)]
             after += before_update(loss, dense, [v.read_value() for v in self.unwrapped])
 
+        of_update, counted = gradients, None
+        if self._skips_by_loss:
+            of_update, counted = _spoilt_by(loss, gradients), self.count()
+
         def update():
             if self.update is None:
                 self._apply(gradients)
                 return list(buffers)
-            written = fused_step(self.update, gradients, loss, sources, buffers, row, row_offset, in_loop, after)
+            written = fused_step(self.update, of_update, loss, sources, buffers, row, row_offset, in_loop, after)
             for variable in self.variables:
                 constrain(variable)
             return written
@@ -144,6 +167,7 @@ class VariableStep:
             parameters=[v.read_value() for v in self.unwrapped] if needs_parameters else [],
             optimizer_state=(),
             buffers=buffers,
+            updated=None if counted is None else tf.not_equal(self.count(), counted),
         )
 
     @property
@@ -163,6 +187,14 @@ def held_by(update) -> list[tf.Variable]:
     found += [] if update.iterations is None else [update.iterations]
     found += [*update.options.averages, *update.options.accumulators, *update.options.loss_scale]
     return found + [value for value in update.hyperparameters.values() if isinstance(value, tf.Variable)]
+
+
+def _spoilt_by(loss: tf.Tensor, gradients: list) -> list:
+    """The gradients, the smallest of them NaN where the loss is not finite; to the bit what they are where it is."""
+    factor = tf.where(is_finite(loss), 1.0, float("nan"))
+    smallest = min(range(len(gradients)), key=lambda i: gradients[i].shape.num_elements())
+    spoilt = gradients[smallest] * tf.cast(factor, gradients[smallest].dtype)
+    return [*gradients[:smallest], spoilt, *gradients[smallest + 1 :]]
 
 
 def applier(optimizer, variables):

@@ -4,7 +4,7 @@ from typing import Any, Literal, NamedTuple
 
 import tensorflow as tf
 
-from fusemin.update.gradients import is_sparse
+from fusemin.update.gradients import is_finite, is_sparse
 
 # What becomes of a step whose loss or gradient is not finite.
 Policy = Literal["continue", "skip", "stop", "raise"]
@@ -60,15 +60,9 @@ class Watch(NamedTuple):
     best: Any
 
 
-def _is_finite(tensor: tf.Tensor) -> tf.Tensor:
-    if tensor.dtype.is_complex:
-        return _is_finite(tf.math.real(tensor)) & _is_finite(tf.math.imag(tensor))
-    return tf.reduce_all(tf.math.is_finite(tensor))
-
-
 def _first_not_finite(tensors) -> tf.Tensor:
     """The index of the first of these tensors that is not finite, an int32 scalar; their number if all are."""
-    finite = tf.stack([_is_finite(t.values if is_sparse(t) else t) for t in tensors] + [tf.constant(False)])
+    finite = tf.stack([is_finite(t.values if is_sparse(t) else t) for t in tensors] + [tf.constant(False)])
     return tf.argmin(tf.cast(finite, tf.int32), output_type=tf.int32)
 
 
@@ -81,14 +75,17 @@ class Watcher:
       keep_best: a KeepBest, or None.
 
     Attributes:
-      may_refuse: whether a step may leave the variables as they are.
+      may_refuse: whether a step may be kept from updating.
       may_end: whether a step may end the loop.
       monitor: None, or what is monitored in place of the loss.
     """
 
     def __init__(self, step, policy: Policy, keep_best: KeepBest | None):
         self._step, self._best = step, keep_best
-        self.may_refuse, self.may_end = policy != "continue", policy in ("stop", "raise")
+        self.may_end = policy in ("stop", "raise")
+        # By the update itself where it can: no `tf.cond`, for which XLA copies all variables.
+        self._update_skips = policy != "continue" and step.skip_nonfinite(also_of_loss=self.may_end)
+        self.may_refuse = policy != "continue" and not self._update_skips
         self.monitor = None if keep_best is None else keep_best.monitor
         self._keeps_loss = keep_best is not None and self.monitor is None
         if keep_best is not None:
@@ -101,9 +98,21 @@ class Watcher:
 
     def start(self) -> Watch:
         """Before the first step."""
-        nonfinite = NonFinite(tf.constant(0), tf.constant(0)) if self.may_refuse else ()
+        watches = self.may_refuse or self._update_skips
+        nonfinite = NonFinite(tf.constant(0), tf.constant(0)) if watches else ()
         best = BestStep(tf.constant(float("inf"), tf.float64), tf.constant(-1)) if self._best is not None else ()
         return Watch(nonfinite, best)
+
+    def begin_segment(self) -> tf.Tensor | None:
+        """Before the first step of a segment: what `end_segment` is to be given."""
+        return self._step.count() if self._update_skips and not self.may_end else None
+
+    def end_segment(self, watch: Watch, taken, begun: tf.Tensor | None) -> Watch:
+        """After a segment of so many steps: a step that the update skipped has not counted."""
+        if begun is None:
+            return watch
+        skipped = taken - tf.cast(self._step.count() - begun, tf.int32)
+        return watch._replace(nonfinite=watch.nonfinite._replace(skipped=watch.nonfinite.skipped + skipped))
 
     def gate(self, watch: Watch, index, loss, gradients) -> tuple[Watch, tf.Tensor | None]:
         """Between differentiation and update. Returns the watch, and whether to update; None for always."""
@@ -121,8 +130,18 @@ class Watcher:
             skipped += tf.cast(~finite, tf.int32)
         return watch._replace(nonfinite=NonFinite(skipped, cause)), finite
 
+    def after_update(self, watch: Watch, result) -> Watch:
+        """After the update, with the result of the step."""
+        if not (self._update_skips and self.may_end):
+            return watch
+        # What it was is looked for only once it was something.
+        cause = tf.cond(
+            result.updated, lambda: tf.constant(0), lambda: _first_not_finite([result.loss, *result.gradients]) + 1
+        )
+        return watch._replace(nonfinite=watch.nonfinite._replace(cause=cause))
+
     def after(self, watch: Watch, index, traced) -> Watch:
-        """After the update, with what `trace_fn` returned."""
+        """After `trace_fn`, with what it returned."""
         return watch if self.monitor is None else self._keep(watch, index, tf.convert_to_tensor(self.monitor(traced)))
 
     def _keep(self, watch: Watch, index, value) -> Watch:

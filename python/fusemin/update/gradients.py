@@ -91,3 +91,10 @@ def densify(gradient, variable: tf.Variable) -> tf.Tensor:
         return tf.convert_to_tensor(gradient)
     dense = tf.math.unsorted_segment_sum(gradient.values, gradient.indices, variable.shape[0])
     return tf.ensure_shape(dense, variable.shape)
+
+
+def is_finite(tensor: tf.Tensor) -> tf.Tensor:
+    """Whether all elements are finite, a bool scalar."""
+    if tensor.dtype.is_complex:
+        return is_finite(tf.math.real(tensor)) & is_finite(tf.math.imag(tensor))
+    return tf.reduce_all(tf.math.is_finite(tensor))

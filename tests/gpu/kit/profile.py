@@ -14,18 +14,23 @@ METRICS = {
     "sm__warps_active.avg.pct_of_peak_sustained_active": "occupancy, %",
     "gpu__time_duration.sum": "time",
 }
+NUMBERS, ZEROS = "numbers", "zeros"
 KERNELS = [
-    ("sgd", "float32"),
-    ("adam", "float32"),
-    ("adam", "float64"),
-    ("adam", "bfloat16"),
-    ("lamb", "float32"),
-    ("ftrl", "float32"),
+    ("sgd", "float32", NUMBERS),
+    ("adam", "float32", NUMBERS),
+    ("adam", "float64", NUMBERS),
+    ("adam", "float16", NUMBERS),
+    ("adam", "bfloat16", NUMBERS),
+    ("adam", "bfloat16", ZEROS),
+    ("lamb", "float32", NUMBERS),
+    ("lamb", "float32", ZEROS),
+    ("ftrl", "float32", NUMBERS),
+    ("ftrl", "float32", ZEROS),
 ]
 SIZE, SMALL_SIZE = 2**26, 100
 
 
-def take_one(rule: str, dtype: str, size: int) -> None:
+def take_one(rule: str, dtype: str, of: str, size: int) -> None:
     """Three steps of one tensor: what ncu looks at."""
     from tests.gpu import driver_only
 
@@ -34,7 +39,7 @@ def take_one(rule: str, dtype: str, size: int) -> None:
     from tests.support.cuda.cuda_driver import GpuMachine, open_library
 
     machine = GpuMachine(open_library())
-    steps = Steps(machine, rule, dtype, [size])
+    steps = Steps(machine, rule, dtype, [size], zeros=of == ZEROS)
     for i in range(3):
         steps.enqueue(i)
     steps.free()
@@ -62,8 +67,8 @@ def main() -> None:
     if program is None:
         part.leave_out("ncu", "it is not on PATH, nor in /usr/local/cuda/bin")
         return
-    for rule, dtype in KERNELS[:1] if part.small else KERNELS:
-        what = f"{rule}, {dtype}"
+    for rule, dtype, of in KERNELS[:1] if part.small else KERNELS:
+        what = f"{rule}, {dtype}, {of}"
         if part.seconds_left < 10:
             part.leave_out(what, "no time was left")
             continue
@@ -71,7 +76,10 @@ def main() -> None:
         command = [program, "--csv", "--metrics", ",".join(METRICS), sys.executable, "-m", "tests.gpu.kit.profile"]
         try:
             done = subprocess.run(
-                [*command, "--take", rule, dtype, str(size)], capture_output=True, text=True, timeout=part.seconds_left
+                [*command, "--take", rule, dtype, of, str(size)],
+                capture_output=True,
+                text=True,
+                timeout=part.seconds_left,
             )
             if done.returncode:
                 raise RuntimeError((done.stdout + done.stderr)[-500:])
@@ -83,6 +91,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "--take":
-        take_one(sys.argv[2], sys.argv[3], int(sys.argv[4]))
+        take_one(sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5]))
     else:
         main()

@@ -6,10 +6,15 @@ import numpy as np
 
 # float32: parameter and two slots read and written, the gradient read.
 BYTES_OF_ADAM = 28
+# Numbers that are drawn; longer tensors have them again and again.
+_DRAWN = 2**20
 
 
 class Steps:
     """Steps of a rule on sets of tensors, each set of its own memory.
+
+    Gradients and parameters are normally distributed, and so slots are no zeros from the second step on. The root of 0
+    and what 0 is divided by take ways of their own on a GPU, of many more instructions: zeros say how long those take.
 
     Args:
       machine: a GpuMachine.
@@ -17,17 +22,32 @@ class Steps:
       dtype: of the tensors.
       sizes: of the tensors of a set.
       num_sets: how many sets, which are taken in turn, so that no step finds its tensors in a cache.
+      zeros: whether all gradients, parameters and slots are 0 instead.
     """
 
-    def __init__(self, machine, rule: str, dtype: str, sizes, num_sets: int = 1):
+    def __init__(self, machine, rule: str, dtype: str, sizes, num_sets: int = 1, zeros: bool = False):
         from fusemin import _core
+        from tests.support.kernel_step import DTYPES
 
         self._machine, self._held = machine, []
         cuda, names = _core.cuda, _core.rules()[rule]
-        element = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}[dtype]
+        element = np.dtype(DTYPES[dtype]).itemsize
+        rng = np.random.default_rng(0)
+        count = min(max(sizes), _DRAWN)
+        drawn = self._zeros(2 * count * element)
+        if not zeros:
+            machine.write(drawn, rng.standard_normal(2 * count).astype(DTYPES[dtype]))
 
         def tensors():
             return [self._zeros(size * element) for size in sizes]
+
+        def numbers(source):
+            of_all = tensors()
+            for address, size in zip(of_all, sizes, strict=True):
+                for begin in range(0, size, count):
+                    length = min(count, size - begin)
+                    machine.copy(address + begin * element, source, length * element)
+            return of_all
 
         self._tickets = self._zeros(cuda.TICKETS_BYTES)
         self._plans = []
@@ -37,8 +57,8 @@ class Steps:
                 rule,
                 dtype,
                 list(sizes),
-                gradients=tensors(),
-                params=tensors(),
+                gradients=numbers(drawn),
+                params=numbers(drawn + count * element),
                 slots=[tensors() for _ in names["slots"]],
                 hyperparameters=[0.5] * len(names["hyperparameters"]),
                 scalars=[("float32", address, address) for address in map(self._zeros, [4] * len(names["scalars"]))],

@@ -37,10 +37,10 @@ class OfTorch:
         self._optimizers = []
         with torch.cuda.stream(self._stream):
             for _ in range(num_sets):
-                tensors = [torch.zeros(size, dtype=getattr(torch, dtype), device="cuda") for size in sizes]
+                tensors = [torch.randn(size, dtype=getattr(torch, dtype), device="cuda") for size in sizes]
                 for tensor in tensors:
                     tensor.requires_grad_()
-                    tensor.grad = torch.zeros_like(tensor)
+                    tensor.grad = torch.randn_like(tensor)
                 # Capturable: the count of steps is on the device, as fusemin's is.
                 self._optimizers.append(torch.optim.Adam(tensors, lr=1e-3, capturable=True, **how))
 

@@ -40,6 +40,7 @@ _FUNCTIONS = {
         ctypes.POINTER(ctypes.c_void_p),
     ],
     "cuModuleGetFunction": [_HANDLE, ctypes.c_void_p, ctypes.c_char_p],
+    "cuOccupancyMaxActiveBlocksPerMultiprocessor": [_INT, ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t],
     "cuLaunchKernel": [
         ctypes.c_void_p,
         *[ctypes.c_uint] * 7,
@@ -89,6 +90,7 @@ class InterpretingDriver:
         sizes that they say.
       compute_capability: what the device claims to be.
       version: what the driver claims to be for: 12040 is CUDA 12.4.
+      resident_blocks: how many blocks the device claims to run at once.
       launches: all launches so far.
       calls: names of the functions called so far.
       fail: the code that a function returns instead of doing anything, by its name.
@@ -102,6 +104,7 @@ class InterpretingDriver:
     memory: ptx.Memory | None = None
     compute_capability: tuple[int, int] = (7, 0)
     version: int = 12050
+    resident_blocks: int = 528
     interprets: bool = True
     launches: list[Launch] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
@@ -164,7 +167,7 @@ class InterpretingDriver:
         ctypes.memmove(name, text, min(len(text), length))
 
     def _cuDeviceGetAttribute(self, value, attribute, device):
-        value[0] = {75: self.compute_capability[0], 76: self.compute_capability[1]}[attribute]
+        value[0] = {16: self.resident_blocks, 75: self.compute_capability[0], 76: self.compute_capability[1]}[attribute]
 
     def _cuModuleLoadDataEx(self, module, image, count, options, values):
         self.images.append(ctypes.string_at(image, fatbin.size_at(ctypes.string_at(image, 16))))
@@ -174,6 +177,9 @@ class InterpretingDriver:
     def _cuModuleGetFunction(self, function, module, name):
         self._functions.append((self._modules[module - 1], name.decode()))
         function[0] = len(self._functions)
+
+    def _cuOccupancyMaxActiveBlocksPerMultiprocessor(self, blocks, function, threads, shared):
+        blocks[0] = 1
 
     def _cuLaunchKernel(self, function, gx, gy, gz, bx, by, bz, shared, stream, parameters, extra):
         text, name = self._functions[function - 1]

@@ -16,15 +16,16 @@ class InterpretingMachine:
 
     Attributes:
       driver: that of the last step.
+      options: of the driver.
     """
 
-    def __init__(self, mutate=None):
-        self._mutate = mutate
+    def __init__(self, mutate=None, **options):
+        self.options = {"mutate": mutate, **options}
         self.driver = None
 
     @contextlib.contextmanager
     def step(self):
-        driver = self.driver = InterpretingDriver(ptx.Memory(), mutate=self._mutate)
+        driver = self.driver = InterpretingDriver(ptx.Memory(), **self.options)
         arrays = []  # What is registered must stay.
 
         def place(array, offset):
@@ -45,15 +46,16 @@ class InterpretingMachine:
             enqueue()
 
 
-class _LastBlocks(InterpretingDriver):
-    """Runs the last two blocks of a launch for one tensor, as a grid of two: the others would take hours."""
+class _LastChunks(InterpretingDriver):
+    """Runs the last two chunks of a launch for one tensor, as if these were all: the others would take hours."""
 
     def _cuLaunchKernel(self, function, gx, gy, gz, bx, by, bz, shared, stream, parameters, extra):
         p = launch_parameters.StepParameters.from_address(parameters[0])
         assert p.num_tensors == 1
-        # Blocks count from the tensor's first, modulo 2^32.
+        # Chunks count from the tensor's first, modulo 2^32.
         at = p.num_pointers + 1
-        p.table[at] = (2 - gx) % 2**32
+        p.table[at] = (2 - p.num_chunks) % 2**32
+        p.num_chunks = 2
         super()._cuLaunchKernel(function, 2, gy, gz, bx, by, bz, shared, stream, parameters, extra)
 
 
@@ -65,7 +67,7 @@ def check_past_2_31(mutate=None):
     memory = ptx.Memory()
     for base, array in ((2**45, param), (2**46, gradient)):
         memory.add_window(base, 4 * size, 4 * (size - shown), array)
-    driver = _LastBlocks(memory, mutate=mutate)
+    driver = _LastChunks(memory, mutate=mutate)
     iterations = device_array(np.zeros(1, np.int64), memory)
     tickets = device_array(np.zeros(cuda.TICKETS_BYTES, np.uint8), memory)
     plan = cuda.plan(

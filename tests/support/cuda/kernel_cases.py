@@ -60,6 +60,10 @@ class Case:
     advance: bool = True
 
     @property
+    def skips_nonfinite(self):
+        return bool({"dynamic_growth_steps", "skip_nonfinite"} & self.options.keys())
+
+    @property
     def has_norms(self):
         return bool({"clipnorm", "global_clipnorm"} & self.options.keys())
 
@@ -67,6 +71,7 @@ class Case:
 _ACCUMULATION = {"gradient_accumulation_steps": 4.0}
 _DYNAMIC = {"dynamic_growth_steps": 10.0}
 _CAUTIOUS = {"cautious": 1.0}
+_SKIPS = {"skip_nonfinite": 1.0}
 _ALL = {"loss_scale_factor": 4.0, "clipvalue": 0.5, "weight_decay": 0.1, "ema_momentum": 0.9}
 CASES = {
     "sizes": Case(SIZES),
@@ -118,6 +123,11 @@ CASES = {
     "accumulation, dynamic loss scale, clipnorm": Case(
         options=_ACCUMULATION | _DYNAMIC | {"clipnorm": 0.5}, iterations=11, rows=True
     ),
+    "skips": Case(SIZES, options=_SKIPS),
+    "skips, NaN, rows": Case(options=_SKIPS, bad=np.nan, rows=True),
+    "skips, infinity, out of place": Case(options=_SKIPS, bad=np.inf, out_of_place=True),
+    "skips, accumulation, NaN": Case(options=_SKIPS | _ACCUMULATION, iterations=11, bad=np.nan),
+    "skips, global_clipnorm, infinity": Case(options=_SKIPS | {"global_clipnorm": 0.5}, bad=-np.inf),
     "cautious": Case(SIZES, options=_CAUTIOUS, repeats=2),
     "cautious, many chunks": Case((5 * CHUNK + 1, CHUNK), options=_CAUTIOUS),
     "cautious, many tensors": Case((7,) * 100, options=_CAUTIOUS),
@@ -167,7 +177,7 @@ def _reference(case, inputs, extra, iterations):
     scalars = _core.step(
         **arguments, **state, **rows, decays=extra["decays"], options=case.options, loss_scale=LOSS_SCALE
     )
-    skipped = "dynamic_growth_steps" in case.options and any(not np.isfinite(x).all() for x in inputs.gradients)
+    skipped = case.skips_nonfinite and any(not np.isfinite(x).all() for x in inputs.gradients)
     applies = (iterations + 1) % case.options.get("gradient_accumulation_steps", 1) == 0
     if skipped or not applies:
         assert scalars == list(inputs.scalars.values())

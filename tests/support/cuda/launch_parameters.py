@@ -23,7 +23,7 @@ ROLES = [
     "param_row",
 ]
 NUM_SCALARS = MAX_SCALARS + 3
-PARAMETER_BYTES, HEADER_BYTES = 4096, 392
+PARAMETER_BYTES, HEADER_BYTES = 4096, 400
 SIZE_BITS = 64 - 1 - len(ROLES)
 DTYPE_BYTES = [4, 8, 2, 2]
 # ScalarType: absent, a number, float32, float64, float16, bfloat16, int32, int64.
@@ -53,6 +53,7 @@ class StepParameters(ctypes.Structure):
         ("num_tensors", ctypes.c_uint32),
         ("num_step_tensors", ctypes.c_uint32),
         ("chunk", ctypes.c_uint32),
+        ("num_chunks", ctypes.c_uint32),
         ("hyperparameter_types", ctypes.c_uint8 * MAX_HYPERPARAMETERS),
         ("scalar_types", ctypes.c_uint8 * NUM_SCALARS),
         ("position", ctypes.c_int8 * len(ROLES)),
@@ -68,7 +69,7 @@ class StepParameters(ctypes.Structure):
     ]
 
     def tensors(self):
-        """For each tensor of the launch a dict: "size", "decays", "first_block", and the address of each role."""
+        """For each tensor of the launch a dict: "size", "decays", "first_chunk", and the address of each role."""
         n, width = self.num_tensors, self.num_pointers
         starts = np.frombuffer(bytes(self.table), np.uint32)[2 * n * (width + 1) :]
         tensors = []
@@ -77,7 +78,7 @@ class StepParameters(ctypes.Structure):
             tensor = {
                 "size": word & ((1 << SIZE_BITS) - 1),
                 "decays": bool(word >> SIZE_BITS & 1),
-                "first_block": int(starts[t]),
+                "first_chunk": int(starts[t]),
             }
             for role, position in zip(ROLES, self.position, strict=True):
                 if position >= 0:
@@ -107,8 +108,7 @@ class StepParameters(ctypes.Structure):
         for copy in self.copies[: self.num_copies]:
             add(copy.to, copy.bytes)
             add(copy.source, copy.bytes)
-        chunks = self.first_chunk + sum(-(-t["size"] // self.chunk) for t in tensors)
-        add(self.chunk_sums, chunks * SUMS_BYTES)
+        add(self.chunk_sums, (self.first_chunk + self.num_chunks) * SUMS_BYTES)
         # Of the gradients, the rule and the moves.
         add(self.gradient_sums, 3 * self.num_step_tensors * SUMS_BYTES)
         add(self.tickets, 4 * (1 + self.num_tensors))
@@ -121,7 +121,7 @@ class RowFill(ctypes.Structure):
         ("source", ctypes.c_uint64),
         ("bytes", ctypes.c_uint64),
         ("count", ctypes.c_uint64),
-        ("first_block", ctypes.c_uint32),
+        ("first_part", ctypes.c_uint32),
         ("width", ctypes.c_uint32),
     ]
 
@@ -129,6 +129,7 @@ class RowFill(ctypes.Structure):
 class RowFillParameters(ctypes.Structure):
     _fields_ = [
         ("num_fills", ctypes.c_uint32),
+        ("num_parts", ctypes.c_uint32),
         ("fills", RowFill * ((PARAMETER_BYTES - 8) // ctypes.sizeof(RowFill))),
     ]
 

@@ -26,6 +26,7 @@ class Mutant:
       case: a name in `kernel_cases.CASES`, or "past 2^31".
       caught_as: the exception of the check.
       rule: whose kernel is compiled.
+      resident_blocks: of the device.
     """
 
     file: str
@@ -34,6 +35,7 @@ class Mutant:
     case: str
     caught_as: type[BaseException]
     rule: str = "adam"
+    resident_blocks: int = 528
 
 
 MUTANTS = {
@@ -95,8 +97,8 @@ MUTANTS = {
     ),
     "an index of 32 bits": Mutant(
         MEMORY,
-        "static_cast<int64_t>(blockIdx.x - chunk.first_block) * p.chunk;",
-        "static_cast<int32_t>((blockIdx.x - chunk.first_block) * p.chunk);",
+        "static_cast<int64_t>(number - chunk.first) * p.chunk;",
+        "static_cast<int32_t>((number - chunk.first) * p.chunk);",
         "past 2^31",
         ptx.OutOfBounds,
         "sgd",
@@ -106,22 +108,44 @@ MUTANTS = {
     ),
     "iterations counted by every block": Mutant(
         STEP,
-        "if (!p.finishes || !IsLastBlock(Global<uint32_t>(p.tickets), gridDim.x)) return;",
+        "if (!p.finishes || !IsLast(Global<uint32_t>(p.tickets), gridDim.x)) return;",
         "if (!p.finishes) return;",
         "sizes",
         ptx.Race,
     ),
     "tickets that are not zeroed": Mutant(
         SUMS,
-        "atomicInc(ticket, n - 1) == n - 1",
-        "atomicAdd(ticket, 1u) == n - 1",
+        "atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;",
+        "atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;",
         "the same tickets again",
         AssertionError,
     ),
+    "a block takes one chunk": Mutant(
+        MEMORY, "number += gridDim.x", "number += p.num_chunks", "sizes", AssertionError, resident_blocks=3
+    ),
+    "two blocks take one chunk": Mutant(
+        MEMORY, "number += gridDim.x", "number += gridDim.x - 1", "sizes", ptx.Race, resident_blocks=3
+    ),
+    "no barrier before the next tensor is prepared": Mutant(
+        STEP,
+        "  // That of the chunk before may still be read.\n  __syncthreads();\n",
+        "",
+        "clipnorm",
+        ptx.Race,
+        resident_blocks=1,
+    ),
+    "the norm of the first tensor of a block for all": Mutant(
+        STEP,
+        "PrepareTensor<R, V, kOptions>(p, chunk, &prepared);",
+        "if (chunk.number == blockIdx.x) PrepareTensor<R, V, kOptions>(p, chunk, &prepared);",
+        "clipnorm, many tensors",
+        AssertionError,
+        resident_blocks=3,
+    ),
     "a norm without the last chunk": Mutant(
         SUMS,
-        "i < chunk.num_blocks; i += kThreads",
-        "i + 1 < chunk.num_blocks; i += kThreads",
+        "i < chunk.count; i += kThreads",
+        "i + 1 < chunk.count; i += kThreads",
         "clipnorm, many chunks",
         AssertionError,
     ),
@@ -134,8 +158,8 @@ MUTANTS = {
     ),
     "the norm of the first tensor for all": Mutant(
         STEP,
-        "Global<const Sums>(p.gradient_sums)[p.first_tensor + chunk.tensor].first;",
-        "Global<const Sums>(p.gradient_sums)[p.first_tensor].first;",
+        "Global<const Sums>(p.gradient_sums)[tensor].first",
+        "Global<const Sums>(p.gradient_sums)[p.first_tensor].first",
         "clipnorm, many tensors",
         AssertionError,
     ),
@@ -172,7 +196,7 @@ MUTANTS = {
     ),
     "LAMB's ratio is of the first tensor": Mutant(
         STEP,
-        "Global<const Sums>(p.rule_sums())[p.first_tensor + chunk.tensor];",
+        "Global<const Sums>(p.rule_sums())[tensor];",
         "Global<const Sums>(p.rule_sums())[p.first_tensor];",
         "sizes",
         AssertionError,
