@@ -2,20 +2,23 @@
 
 150 variables of 100 elements under a MirroredStrategy, float32; gradients are given, so that a step is the sum of them
 over the replicas and the update. Each rival is a `tf.function`, traced before time is taken; "the sum alone" has no
-update. Rounds are interleaved. "ops" are those of the traced step and of the functions that it calls.
+update. Rounds are interleaved. "ops" are those of the traced step and of the functions that it calls. Of `minimize`,
+on the two replicas and on one device, a step also has the loss, of one operation for each variable, and its gradients.
 """
 
 import argparse
-import json
+import contextlib
 import os
 import pathlib
 import statistics
 import sys
 
+from benchmarks.slot_memory import record
 from benchmarks.timing import interleave, measure
 
 NUMBER, SIZE, STEPS = 150, 100, 20
 STOCK, FUSED, SUM = "stock", "fused", "the sum alone"
+MINIMIZE, ALONE = "minimize", "minimize on one device"
 
 
 def _strategy():
@@ -51,6 +54,32 @@ def _build(name, strategy, number):
     return tf.function(lambda: strategy.run(on_replica)), variables
 
 
+def _build_minimize(strategy, number):
+    """A function that takes `STEPS` steps of `minimize`, and a step's number of ops; of the same variables, whose
+    gradients are halves of them, or with two replicas quarters. Without a strategy on one device."""
+    import keras
+    import tensorflow as tf
+
+    import fusemin
+
+    with contextlib.nullcontext() if strategy is None else strategy.scope():
+        variables = [tf.Variable(tf.ones([SIZE]), name=f"x{i}") for i in range(number)]
+        replicas = 1 if strategy is None else strategy.num_replicas_in_sync
+
+        def loss():
+            return tf.add_n([tf.reduce_sum(x**2) for x in variables]) / (4.0 * replicas)
+
+        fit = fusemin.Minimizer(loss, keras.optimizers.Adam(1e-3), trainable_variables=variables)
+
+    def steps():
+        with contextlib.nullcontext() if strategy is None else strategy.scope():
+            fit(STEPS)
+
+    steps()
+    [(step, _)] = fit._program.traces.values()
+    return steps, step.num_ops()
+
+
 def _num_ops(step) -> int:
     definition = step.get_concrete_function().graph.as_graph_def()
     return len(definition.node) + sum(len(function.node_def) for function in definition.library.function)
@@ -80,8 +109,14 @@ def main(arguments=None) -> int:
         return lambda: measure(steps).wall / STEPS
 
     rounds = 2 if options.smoke else options.rounds
-    samples = interleave({name: sampler(step) for name, (step, _) in built.items()}, rounds)
+    runs = {MINIMIZE: _build_minimize(strategy, number), ALONE: _build_minimize(None, number)}
+    samplers = {name: sampler(step) for name, (step, _) in built.items()}
+    samplers |= {name: lambda steps=steps: measure(steps).wall / STEPS for name, (steps, _) in runs.items()}
+    samples = interleave(samplers, rounds)
     rows = {}
+    for name, (_, ops) in runs.items():
+        rows[name] = {"ms": 1e3 * statistics.median(samples[name]), "ops": ops}
+        print(f"{name}: {rows[name]['ms']:.2f} ms a step, {rows[name]['ops']:,} ops")
     for name, (step, _) in built.items():
         rows[name] = {"ms": 1e3 * statistics.median(samples[name]), "ops": _num_ops(step)}
         print(f"{name}: {rows[name]['ms']:.2f} ms a step, {rows[name]['ops']:,} ops")
@@ -90,7 +125,8 @@ def main(arguments=None) -> int:
     print(f"fused is {step_times:.2f} times as fast a step, {update_times:.2f} times without the sum")
     if options.json:
         found = {"variables": number, "rows": rows, "step, times": step_times, "update, times": update_times}
-        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        for key, value in found.items():
+            record(options.json, key, value)
     return 0
 
 

@@ -44,9 +44,10 @@ NEEDS = {
     "gpu/test_kernels.py": why_no_gpu(),
     "cuda/test_nvcc.py": "" if shutil.which("nvcc") else "nvcc is not on PATH",
     "gpu_device": _NO_KERNELS or libraries.why_not(),
-    "distribution/test_mirrored.py": ""
-    if "FUSEMIN_TWO_REPLICAS" in os.environ
-    else "distribution/test_processes.py runs it",
+    **dict.fromkeys(
+        (f"distribution/test_{name}.py" for name in ("mirrored", "minimize_mirrored", "shards")),
+        "" if "FUSEMIN_TWO_REPLICAS" in os.environ else "distribution/test_processes.py runs it",
+    ),
     "gpu_device/on_device": "" if "STAND_IN_DEVICES" in os.environ else "gpu_device/test_on_device.py runs it",
 }
 collect_ignore = [path for path, why_not in NEEDS.items() if why_not]

@@ -16,6 +16,7 @@ def test_all_of_it_runs(tmp_path):
     assert done.returncode == 0, done.stderr[-5000:]
     rows = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))["rows"]
     assert rows["the sum alone"]["ops"] < rows["fused"]["ops"] < rows["stock"]["ops"]
+    assert rows["minimize on one device"]["ops"] < rows["minimize"]["ops"]
     assert f"fused: {rows['fused']['ms']:.2f} ms a step" in done.stdout
 
 

@@ -4,9 +4,11 @@ A new version of TensorFlow or Keras is read here first. Private attributes of o
 families, `fusemin.families`; `tests/fuse/test_relied_on.py` pins both.
 """
 
+import contextlib
 import itertools
 
 import tensorflow as tf
+from tensorflow.python.distribute import numpy_dataset
 from tensorflow.python.eager import cancellation, context, execute, record
 from tensorflow.python.eager.polymorphic_function import atomic_function
 from tensorflow.python.framework import func_graph
@@ -148,9 +150,30 @@ def set_position_of_iterator(iterator, position: tf.Tensor) -> None:
 
 
 def variable_of_strategy(variable):
-    """The variable with several copies that a variable is a copy of, or None. A copy refers to it weakly, privately."""
-    reference = getattr(getattr(variable, "handle", None), "_distributed_container", None)
-    return None if reference is None else reference()
+    """The variable with several copies that a variable is a copy of, or None. A copy refers to it weakly, privately, by
+    its handle, or if it was made in a `tf.function` by itself."""
+    for holder in (getattr(variable, "handle", None), variable):
+        reference = getattr(holder, "_distributed_container", None)
+        if reference is not None:
+            return reference()
+    return None
+
+
+@contextlib.contextmanager
+def on_one_device(device: str):
+    """Inside of it variables have one copy, on a device, in the scope of a strategy that would keep several."""
+
+    def create(next_creator, **arguments):
+        arguments["colocate_with"] = numpy_dataset.SingleDevice(device)
+        return next_creator(**arguments)
+
+    with tf.variable_creator_scope(create):
+        yield
+
+
+def replicas_meet() -> bool:
+    """Whether the replicas of the strategy at hand meet in `merge_call`. If XLA compiles them, on GPUs, they do not."""
+    return not tf.__internal__.distribute.strategy_supports_no_merge_call()
 
 
 def keras_name_scope(name: str, caller):

@@ -8,5 +8,10 @@ def constraint(variable):
 
 def constrain(variable) -> None:
     """Applies the constraint of a variable, if it has one, as the optimizers do."""
+    constrain_copy(variable, variable)
+
+
+def constrain_copy(variable, copy) -> None:
+    """Applies the constraint of a variable, if it has one, to a copy of it that a replica has."""
     if constraint(variable) is not None:
-        variable.assign(constraint(variable)(variable))
+        copy.assign(constraint(variable)(copy))

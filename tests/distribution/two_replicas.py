@@ -3,6 +3,7 @@ uses them runs in a process of its own: `run_tests`."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import pathlib
@@ -11,6 +12,8 @@ import sys
 
 import numpy as np
 import tensorflow as tf
+
+import fusemin
 
 ROOT = pathlib.Path(__file__).parents[2]
 DEVICES = ["CPU:0", "CPU:1"]
@@ -37,6 +40,16 @@ def data() -> tuple[np.ndarray, np.ndarray]:
     """8 rows of 5 numbers, and what is to be predicted of each."""
     rng = np.random.default_rng(0)
     return rng.standard_normal((8, 5)).astype(np.float32), rng.standard_normal(8).astype(np.float32)
+
+
+def copies_of(strategy, optimizer, variables) -> list[list[np.ndarray]]:
+    """The values on each replica of variables, and of all that an optimizer holds."""
+    strategy = strategy or tf.distribute.get_strategy()
+    held = optimizer.variables
+    held = list(held() if callable(held) else held)
+    values = [getattr(v, "value", v) if not isinstance(v, tf.Variable) else v for v in [*variables, *held]]
+    of_each = [[x.numpy() for x in strategy.experimental_local_results(v)] for v in values]
+    return [[copies[i % len(copies)] for copies in of_each] for i in range(strategy.num_replicas_in_sync)]
 
 
 class Regression:
@@ -71,6 +84,8 @@ class Regression:
             if self._lookup:
                 hidden += tf.gather(self.variables[2], [0, 2, 2, 5][:share])
             loss = tf.reduce_sum((tf.linalg.matvec(hidden, self.variables[1]) - y) ** 2)
+            if hasattr(self.optimizer, "scale_loss"):
+                loss = self.optimizer.scale_loss(loss)
         pairs = zip(tape.gradient(loss, self.variables), self.variables, strict=True)
         self.optimizer.apply_gradients(list(pairs))
 
@@ -84,8 +99,47 @@ class Regression:
 
     def copies(self) -> list[list[np.ndarray]]:
         """The values on each replica of the variables and of all that the optimizer holds."""
-        held = self.optimizer.variables
-        held = list(held() if callable(held) else held)
-        values = [getattr(v, "value", v) if not isinstance(v, tf.Variable) else v for v in [*self.variables, *held]]
-        of_each = [[x.numpy() for x in self._strategy.experimental_local_results(v)] for v in values]
-        return [[copies[i % len(copies)] for copies in of_each] for i in range(self._strategy.num_replicas_in_sync)]
+        return copies_of(self._strategy, self.optimizer, self.variables)
+
+
+class Minimization:
+    """The same regression by `minimize`, in float64, in the scope of a strategy; or without one, of all rows.
+
+    Attributes:
+      optimizer: made by `make`.
+      variables: a matrix and a vector.
+      minimizer: a Minimizer.
+    """
+
+    def __init__(self, strategy, make, listed=True, **options):
+        self._strategy = strategy
+        with contextlib.nullcontext() if strategy is None else strategy.scope():
+            rng = np.random.default_rng(1)
+            shapes = {"w": (5, 3), "b": (3,)}
+            self.variables = [tf.Variable(rng.standard_normal(shape), name=name) for name, shape in shapes.items()]
+            self.optimizer = make()
+        if listed:
+            options["trainable_variables"] = self.variables
+        self.minimizer = fusemin.Minimizer(self.loss, self.optimizer, **options)
+
+    def loss(self):
+        """The part of a replica."""
+        x, y = (tf.constant(a, tf.float64) for a in data())
+        if self._strategy is not None:
+            share = 8 // self._strategy.num_replicas_in_sync
+            start = tf.distribute.get_replica_context().replica_id_in_sync_group * share
+            x, y = x[start : start + share], y[start : start + share]
+        return tf.reduce_sum((tf.linalg.matvec(tf.tanh(x @ self.variables[0]), self.variables[1]) - y) ** 2)
+
+    def minimize(self, num_steps: int):
+        """The trace."""
+        with contextlib.nullcontext() if self._strategy is None else self._strategy.scope():
+            return self.minimizer(num_steps)
+
+    def run(self, num_steps: int, **keywords):
+        with contextlib.nullcontext() if self._strategy is None else self._strategy.scope():
+            return self.minimizer.run(num_steps, **keywords)
+
+    def copies(self) -> list[list[np.ndarray]]:
+        """As `Regression.copies`."""
+        return copies_of(self._strategy, self.optimizer, self.variables)

@@ -106,7 +106,11 @@ SPARSE = tf.IndexedSlices(tf.ones([1]), tf.constant([0]), tf.constant([2]))
         (Context(), SPARSE, None),
         (Context(xla=True), tf.ones([2]), None),
         (Context(xla=True), SPARSE, "the gradient of 'x:0' is sparse, and XLA compiles the step"),
-        (Context(strategy=STRATEGY), tf.ones([2]), "a tf.distribute strategy is in use"),
+        (
+            Context(strategy=STRATEGY),
+            tf.ones([2]),
+            "a CentralStorageStrategy is in use, which keeps no copy of each variable for each replica",
+        ),
         (Context(stock=True, strategy=STRATEGY), None, "this is inside of fusemin.stock()"),
         (Context(), None, "the gradient of 'x:0' is None"),
         (Context(), tf.ones([3]), "the gradient of 'x:0' has shape (3,), not (2,)"),

@@ -16,7 +16,8 @@ from fusemin.arguments import check_optimizer
 from fusemin.families import inner_optimizers
 from fusemin.loop.variables import as_variable_list, check_variables, unwrap_variable
 from fusemin.types import Optimizer
-from fusemin.update.plan import Stock, plan
+from fusemin.update.plan import Fused, Stock, plan
+from fusemin.update.shards import num_bytes
 
 
 class Row(NamedTuple):
@@ -56,6 +57,45 @@ class Row(NamedTuple):
         return words
 
 
+class Replication(NamedTuple):
+    """How a step is taken under a `tf.distribute` strategy that keeps a copy of each variable for each replica.
+
+    Attributes:
+      strategy: its class name.
+      num_replicas: of all machines.
+      num_local_replicas: of this machine.
+      before_sum: the options that each replica applies to its own gradients.
+      num_bytes: of a replica's gradients, which are summed once a step; None if a shape is not known, and so below.
+      slot_bytes: for each replica of this machine what it holds of slots, moving averages and accumulated gradients;
+        with `fuse(..., shard_slots=True)` its part.
+      sharded: whether they are in parts.
+    """
+
+    strategy: str
+    num_replicas: int
+    num_local_replicas: int
+    before_sum: tuple[str, ...]
+    num_bytes: int | None
+    slot_bytes: tuple[int, ...] | None
+    sharded: bool
+
+    def __str__(self) -> str:
+        before = f"Each applies {' and '.join(self.before_sum)} to its gradients. " if self.before_sum else ""
+        size = "" if self.num_bytes is None else f", {_readable(self.num_bytes)} of each"
+        updates = "Then each device updates its copies, as above."
+        if self.sharded:
+            updates = "Each device updates its part of the variables, and sends them to the others."
+        held = ""
+        if self.slot_bytes is not None:
+            sizes = [_readable(n) for n in self.slot_bytes]
+            is_same = len(set(sizes)) == 1
+            held = f" Each holds slots of {sizes[0]}." if is_same else f" They hold slots of {', '.join(sizes)}."
+        return (
+            f"{self.strategy}, {self.num_replicas} replicas, {self.num_local_replicas} on this machine. {before}The "
+            f"gradients are summed over the replicas once a step{size}. {updates}{held}"
+        )
+
+
 def _readable(num_bytes: int) -> str:
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if num_bytes >= size:
@@ -71,11 +111,14 @@ class Explanation:
       optimizer: the class name of the optimizer.
       rows: a Row for each group of variables.
       compilation: of `Minimizer.explain`, what `jit_compile="auto"` did at the last call and why; "" if it is not used.
+      replication: in the scope of a strategy with replicas, if the step is fused, what is done on which of them. The
+        rows are of the copies on one device.
     """
 
     optimizer: str
     rows: tuple[Row, ...]
     compilation: str = ""
+    replication: Replication | None = None
 
     @property
     def fused(self) -> bool:
@@ -91,8 +134,8 @@ class Explanation:
         # return nothing.
         console = Console(file=text, width=min(shutil.get_terminal_size().columns, 120), force_jupyter=False)
         console.print(table)
-        if self.compilation:
-            console.print(self.compilation, markup=False, highlight=False)
+        for note in self._notes():
+            console.print(note, markup=False, highlight=False)
         return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
     __repr__ = __str__
@@ -105,9 +148,11 @@ class Explanation:
                 escaped = (html.escape(cell).replace("\n", "<br>") for cell in cells)
                 lines.append("<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in escaped) + "</tr>")
         lines.append("</table>")
-        if self.compilation:
-            lines.append(f"<p>{html.escape(self.compilation)}</p>")
+        lines += [f"<p>{html.escape(note)}</p>" for note in self._notes()]
         return "".join(lines)
+
+    def _notes(self) -> list[str]:
+        return [note for note in (str(self.replication or ""), self.compilation) if note]
 
     def _cells(self) -> list[tuple[str, str, str, str]]:
         rows = []
@@ -128,7 +173,8 @@ def explain(optimizer: Optimizer, variables: Any) -> Explanation:
 
     Creates no variables and changes nothing. What only shows while the loss is traced is not in it: inside XLA a
     sparse gradient leaves the update to `apply_gradients`, as everywhere does what stock refuses with sparse gradients,
-    such as a constraint in `tf.compat.v1`; the debug log of the logger "fusemin" says so.
+    such as a constraint in `tf.compat.v1`; the debug log of the logger "fusemin" says so. In the scope of a
+    `tf.distribute` strategy it says what is summed over the replicas, and when.
 
     Args:
       optimizer: an optimizer, see `minimize`.
@@ -162,13 +208,39 @@ def explain(optimizer: Optimizer, variables: Any) -> Explanation:
     groups: dict[tuple[tf.DType, str], list[tf.Variable]] = {}
     for variable in unwrapped:
         groups.setdefault((variable.dtype, variable.device), []).append(variable)
-    options = {} if isinstance(planned, Stock) else planned.option_numbers
+    options = {} if isinstance(planned, Stock) else planned.option_numbers_of_op
     return Explanation(
         optimizer=type(optimizer).__name__,
         rows=tuple(
             _row(group, dtype.name, device.rsplit("/device:", 1)[-1], planned.rule, reason, options)
             for (dtype, device), group in groups.items()
         ),
+        replication=_replication(planned),
+    )
+
+
+def _replication(planned: Fused | Stock) -> Replication | None:
+    if isinstance(planned, Stock) or planned.context.strategy is None:
+        return None
+    strategy, shards = planned.context.strategy, planned.shards
+    number = len(strategy.extended.worker_devices)
+    total = slot_bytes = None
+    if all(v.shape.is_fully_defined() for v in planned.unwrapped):
+        sizes = [num_bytes(v) for v in planned.unwrapped]
+        total = sum(sizes)
+        owners = None if shards is None else shards.owners_of(planned.unwrapped)
+        slot_bytes = tuple(
+            planned.num_slots * sum(n for k, n in enumerate(sizes) if owners is None or owners[k] == i)
+            for i in range(number)
+        )
+    return Replication(
+        strategy=type(strategy).__name__,
+        num_replicas=strategy.num_replicas_in_sync,
+        num_local_replicas=number,
+        before_sum=planned.family.options_before_sum(planned.optimizer),
+        num_bytes=total,
+        slot_bytes=slot_bytes,
+        sharded=shards is not None,
     )
 
 

@@ -1,5 +1,6 @@
 """`fuse`: an optimizer that takes fused steps, for loops that are not `minimize`."""
 
+import contextlib
 import logging
 from typing import TypeVar
 
@@ -7,9 +8,10 @@ import tensorflow as tf
 
 from fusemin.arguments import check_optimizer
 from fusemin.families import STEPS_ATTRIBUTE, find_family, inner_optimizers
+from fusemin.families.family import SHARDS_ATTRIBUTE
 from fusemin.types import Optimizer
 from fusemin.update.plan import find_class_reason
-from fusemin.update.replicas import update_replicas
+from fusemin.update.shards import Shards, shards_of
 from fusemin.update.traced_steps import TracedSteps
 
 _LOGGER = logging.getLogger("fusemin")
@@ -23,35 +25,45 @@ class _Fused:
     a cycle, which would leave slots as large as the model to the garbage collector, and is right in a copy too.
     """
 
-    def _take_fused(self, gradients, variables) -> bool:
-        """Takes a fused step, if it can. Returns whether it did; if not, nothing was changed."""
+    def _take_fused(self, gradients, variables, summed=False) -> bool:
+        """Takes a fused step, if it can. Returns whether it did; if not, nothing was changed.
+
+        Args:
+          gradients: for each of the variables.
+          variables: as the optimizer takes them.
+          summed: whether the gradients are sums over the replicas of a strategy already.
+        """
         held = vars(self)
         steps = held.get(STEPS_ATTRIBUTE)
         if steps is None:
             # Past `__setattr__`, by which Keras tracks what a checkpoint holds.
             steps = held.setdefault(STEPS_ATTRIBUTE, TracedSteps())
-        return steps.take(self, gradients, variables)
+        return steps.take(self, gradients, variables, summed)
 
-    def _take_fused_pairs(self, grads_and_vars: list) -> bool:
+    def _take_fused_pairs(self, grads_and_vars: list, summed=False) -> bool:
         """`_take_fused`, of pairs."""
         if not grads_and_vars:
             return False
         gradients, variables = zip(*grads_and_vars, strict=True)
-        return self._take_fused(gradients, variables)
+        return self._take_fused(gradients, variables, summed)
 
-    def _update_replicas(self, strategy, grads_and_vars: list) -> bool:
-        """Has the op update the replicas of a `tf.distribute` strategy. Returns whether it did; if not, nothing was
-        changed."""
-        # Without a strategy this is a step for which there was a reason already.
-        if not tf.distribute.has_strategy() or not grads_and_vars:
-            return False
-        gradients, variables = zip(*grads_and_vars, strict=True)
-        reason = update_replicas(self, strategy, gradients, variables)
-        if reason is not None:
-            _LOGGER.debug("%s updates its replicas itself: %s", type(self).__name__, reason)
-        return reason is None
+    def _assign_owners(self, variables) -> None:
+        """With slots in parts, decides who has those of which variable."""
+        shards = shards_of(self)
+        if shards is not None:
+            shards.assign(variables)
+
+    def _beside_owner(self, variable):
+        """A context in which what is made for a variable is where its slots are to be."""
+        shards = shards_of(self)
+        return contextlib.nullcontext() if shards is None else shards.beside_owner(variable)
 
     def __reduce_ex__(self, protocol):
+        if shards_of(self) is not None:
+            raise TypeError(
+                f"{type(self).__name__} has its slots in parts on several devices (`shard_slots=True`) and can be "
+                "neither copied nor pickled; save a checkpoint, which has them whole"
+            )
         # A copy or a pickle is of the optimizer as it was before `fuse`, so it loads without fusemin.
         stock = object.__new__(self.__class__)
         vars(stock).update({name: value for name, value in vars(self).items() if name != STEPS_ATTRIBUTE})
@@ -79,7 +91,7 @@ def is_fused(optimizer) -> bool:
     return isinstance(optimizer, _Fused)
 
 
-def fuse(optimizer: _Optimizer) -> _Optimizer:
+def fuse(optimizer: _Optimizer, *, shard_slots: bool = False) -> _Optimizer:
     """Makes an optimizer take fused steps, for loops that are not `minimize`.
 
     For `model.compile(optimizer=fusemin.fuse(optimizer))` and `model.fit`, and for loops of your own with
@@ -94,9 +106,9 @@ def fuse(optimizer: _Optimizer) -> _Optimizer:
     it, unless a gradient is sparse. `fusemin.explain(optimizer, variables)` and the debug log of the logger "fusemin"
     say which of the two it is, and why.
 
-    In a MirroredStrategy or MultiWorkerMirroredStrategy the op is the update of each replica, but for
-    `tf.compat.v1.train`; the sum of the gradients, clipping and all else of a step is the optimizer's own. In other
-    `tf.distribute` strategies of several devices all of it is.
+    In a MirroredStrategy or MultiWorkerMirroredStrategy a step is one sum of the gradients over the replicas, by
+    TensorFlow, and one op on each replica, but for `tf.compat.v1.train`. In other `tf.distribute` strategies of several
+    devices it is the optimizer's own.
 
     Args:
       optimizer: an optimizer of `keras.optimizers`, `tf_keras.optimizers`, `tf_keras.optimizers.legacy` or
@@ -104,10 +116,19 @@ def fuse(optimizer: _Optimizer) -> _Optimizer:
         knows: where a function chooses them, `build` it first. Any other object with `apply_gradients`, and a subclass
         that overrides a method that makes up the step, is left as it is.
 
+      shard_slots: in a MirroredStrategy, whether each replica holds and updates the slots of its own part of the
+        variables only, so that `n` replicas need an n-th of the memory for slots each (ZeRO-1, Rajbhandari et al.
+        2020). Call `fuse` in the strategy's scope, before the optimizer is built. Variables are shared out whole, the
+        largest first. Gradients are summed where their variable is updated, and the new values go to the others.
+        Results are as without; checkpoints are whole, and those of stock. The optimizer's own step cannot be taken
+        then: where the op cannot, it is an error.
+
     Returns:
       The optimizer.
 
     Raises:
+      ValueError: `shard_slots`, and this is outside of a MirroredStrategy's scope, the optimizer is built, or is not
+        one of `keras.optimizers` or `fusemin.optimizers` that is fused.
       TypeError: `optimizer` has no `apply_gradients`, or is a class. Later, of `apply_gradients`: an optimizer of
         `tf.compat.v1.train` got a gradient of another dtype than the variable, which the message names; without `fuse`
         that would abort the process.
@@ -131,10 +152,12 @@ def fuse(optimizer: _Optimizer) -> _Optimizer:
     2
     """
     check_optimizer(optimizer)
+    if shard_slots:
+        _check_can_shard(optimizer)
     if is_fused(optimizer):
         return optimizer
     for inner in inner_optimizers(optimizer):
-        fuse(inner)
+        fuse(inner, shard_slots=shard_slots)
     reason = find_class_reason(optimizer)
     family = find_family(optimizer)
     if reason is not None or family is None:
@@ -143,4 +166,22 @@ def fuse(optimizer: _Optimizer) -> _Optimizer:
     fused = _fused_class(type(optimizer), family.mixin)
     # Past `__setattr__`: some optimizers have their own.
     object.__setattr__(optimizer, "__class__", fused)
+    if shard_slots and family.inner(optimizer) is optimizer:
+        vars(optimizer)[SHARDS_ATTRIBUTE] = Shards(tf.distribute.get_strategy())
     return optimizer
+
+
+def _check_can_shard(optimizer) -> None:
+    """Raises a ValueError if the slots of an optimizer cannot be in parts."""
+    name, family = type(optimizer).__name__, find_family(optimizer)
+    reason = find_class_reason(optimizer)
+    if not isinstance(tf.distribute.get_strategy(), tf.distribute.MirroredStrategy):
+        reason = "this is outside of the scope of a tf.distribute.MirroredStrategy"
+    elif family is None or not family.shards_slots:
+        reason = f"{name} is not of `keras.optimizers` or `fusemin.optimizers`"
+    elif optimizer.built:
+        reason = f"{name} is built, and has its slots on every replica; call `fuse` before `build` and before a step"
+    elif is_fused(optimizer) and shards_of(family.inner(optimizer)) is None:
+        reason = f"{name} is fused already, without `shard_slots`"
+    if reason is not None:
+        raise ValueError(f"`shard_slots` is not possible: {reason}")

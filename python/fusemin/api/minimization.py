@@ -95,8 +95,9 @@ def minimize(
       ValueError: `num_steps` is negative, `trainable_variables` is empty, the loss does not depend on one of them or,
         without them, on any variable that it reads, `optimizer` was built for other variables, `jit_compile` is a str
         other than "auto" and "loss".
-      NotImplementedError: it is called in the scope of a `tf.distribute` strategy, or on variables made in one that
-        keeps copies of them on several devices.
+      NotImplementedError: it is called inside of the `run` of a `tf.distribute` strategy, in the scope of one that
+        keeps no copies of variables, or outside of the scope in which such variables were made; or in a scope with what
+        does not work there, see below.
       RuntimeError: one of the keywords after `name` is given in a graph, under a tape, or with
         `tf.config.run_functions_eagerly(True)`.
       KeyboardInterrupt: Ctrl-C came. With one of them, and where one op updates all variables and the loop is not
@@ -113,6 +114,13 @@ def minimize(
     A `tf.GradientTape` around the call sees what is traced: the gradient of a row is that of the loss, of the gradient,
     or of the read of the variable that it is. Nothing flows through the updates, as in stock;
     `minimize_stateless` is for that.
+
+    In the scope of a `tf.distribute.MirroredStrategy` or `MultiWorkerMirroredStrategy`, on variables made there,
+    `loss_fn` runs on each replica and returns its part: the loss is the sum over the replicas, and the gradients are.
+    It may ask for `tf.distribute.get_replica_context().replica_id_in_sync_group`. With a `seed` each replica gets one
+    of its own, and of `data` its share of the rows of a batch. All replicas, on all machines, decide alike and have the
+    same variables, to the bit. `jit_compile=True`, a tape around it, and optimizers of `tf.compat.v1` or of no known
+    library are refused there.
 
     In TF2's eager mode the optimization runs at once:
 

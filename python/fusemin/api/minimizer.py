@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import datetime
+import functools
 import logging
 import os
 import threading
@@ -12,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from fusemin import _compat, families, graphs
+from fusemin import _compat, graphs
 from fusemin.api.explanation import Explanation, explain
 from fusemin.arguments import (
     as_flag,
@@ -31,6 +32,7 @@ from fusemin.loop.eager_loop import EagerStep, run_eagerly
 from fusemin.loop.interruption import python_interrupts
 from fusemin.loop.loop import Options
 from fusemin.loop.placement import beside
+from fusemin.loop.replica_step import ReplicaStep
 from fusemin.loop.segment import run_loop
 from fusemin.loop.segmented_run import SegmentProgram
 from fusemin.loop.traceable import normalize_trace_fn, trace_loss
@@ -43,7 +45,7 @@ from fusemin.runs.options import RunOptions, as_run_options
 from fusemin.runs.result import Result
 from fusemin.runs.run import Run, most_steps
 from fusemin.types import ConvergenceCriterion, Loss, NumSteps, Optimizer, Seed, Trace
-from fusemin.update.replication import check_strategy
+from fusemin.update.replication import one_device_scope, replicated_strategy
 
 _LOGGER = logging.getLogger("fusemin")
 
@@ -190,6 +192,9 @@ class Minimizer:
         Raises:
           TypeError, ValueError: see `minimize`, or a keyword is not as described.
           RuntimeError: it is called in a graph, under a tape, or with `tf.config.run_functions_eagerly(True)`.
+          NotImplementedError: see `minimize`; or in the scope of a `tf.distribute` strategy, `trace_to` with several
+            workers, or another `on_nonfinite` than "continue" with an optimizer that is not fused.
+          FileNotFoundError: the workers of a job do not find the same checkpoint.
           NonFiniteError: see `on_nonfinite`.
           CheckpointMismatchError: the checkpoint is of another run.
 
@@ -221,10 +226,12 @@ class Minimizer:
 
     def run_with(self, num_steps: NumSteps, seed: Seed | None, options: RunOptions) -> Result:
         """As `run`, with keywords that were checked."""
-        program = self._program
+        program, scope = self._program, one_device_scope()
+        if scope is not None:
+            return scope.run(self.run_with, (num_steps, seed, options))
         _check_can_run(options)
         num_steps = check_num_steps(num_steps)
-        check_strategy(optimizer_is_known=families.find_family(program.optimizer) is not None)
+        _check_replicas(program.jit_compile)
         sanitized: Any = None if seed is None else seeds.sanitize_seed(seed)
         batches = None if options.data is None else Batches(options.data)
         mode = program.jit_compile
@@ -237,6 +244,10 @@ class Minimizer:
                 "seed": seed if seed is None or isinstance(seed, int) else tf.get_static_value(sanitized).tolist(),
                 "jit_compile": mode,
             }
+            strategy = replicated_strategy()
+            if strategy is not None:
+                # Of another number of parts the sum is rounded differently.
+                identity["replicas"] = strategy.num_replicas_in_sync
             run = Run(
                 segments,
                 program.optimizer,
@@ -255,9 +266,11 @@ class Minimizer:
         return self._run(num_steps, seed, once=True)
 
     def _run(self, num_steps, seed, once=False):
-        program = self._program
+        program, scope = self._program, one_device_scope()
+        if scope is not None:
+            return scope.run(self._run, (num_steps, seed, once))
         num_steps = check_num_steps(num_steps)
-        check_strategy(optimizer_is_known=families.find_family(program.optimizer) is not None)
+        _check_replicas(program.jit_compile)
         mode = program.jit_compile
         if mode is True and tf.is_tensor(num_steps):
             raise ValueError("`num_steps` must be known when the function is traced if `jit_compile` is True")
@@ -373,6 +386,29 @@ def _check_can_run(options: RunOptions) -> None:
         )
 
 
+def _check_replicas(jit_compile: bool | str) -> None:
+    """Raises a NotImplementedError for what does not work in the scope of a strategy with replicas."""
+    strategy = replicated_strategy()
+    if strategy is None:
+        return
+    name = type(strategy).__name__
+    if jit_compile is True:
+        raise NotImplementedError(
+            f"`jit_compile=True` does not work in a `{name}.scope()`: XLA compiles for one device, and the loop is on "
+            'all. "loss" compiles loss and gradients of each replica.'
+        )
+    if graphs.is_recorded():
+        raise NotImplementedError(
+            f"`minimize` does not work under a tf.GradientTape in a `{name}.scope()`: the sum over the replicas has no "
+            "gradient in TensorFlow. Call it outside of the tape."
+        )
+    if tf.config.functions_run_eagerly():
+        raise NotImplementedError(
+            f"`minimize` does not work in a `{name}.scope()` with tf.config.run_functions_eagerly(True). Take that "
+            "back, or debug the loss outside of the scope."
+        )
+
+
 @dataclasses.dataclass(frozen=True, repr=False)
 class _Program:
     """What a Minimizer traces. Holds no reference to it or to its function, so that no cycle keeps graphs alive."""
@@ -384,9 +420,9 @@ class _Program:
     options: Options
     jit_compile: bool | str
     name: str
-    # By whether seeds are used, and by `num_steps` if the loop is for one number only: the step and the loop on it,
-    # traced outside of every graph.
-    traces: dict[tuple[bool, int | None], tuple[VariableStep, Any]] = dataclasses.field(default_factory=dict)
+    # By whether seeds are used, by `num_steps` if the loop is for one number only, and by the strategy with replicas if
+    # there is one: the step and the loop on it, traced outside of every graph.
+    traces: dict[tuple[bool, int | None, Any], tuple[VariableStep, Any]] = dataclasses.field(default_factory=dict)
     # Those of the loops that Ctrl-C may end.
     interruptible: set[Any] = dataclasses.field(default_factory=set)
     # Programs for runs in segments, by all that they depend on.
@@ -400,8 +436,10 @@ class _Program:
     last_decision: list[Decision] = dataclasses.field(default_factory=list)
 
     def make_step(self, use_seed, inputs=()):
+        strategy = replicated_strategy()
+        make = VariableStep if strategy is None else functools.partial(ReplicaStep, strategy)
         compile_loss = self.jit_compile == LOSS
-        return VariableStep(self.loss_fn, self.optimizer, self.trainable_variables, use_seed, compile_loss, inputs)
+        return make(self.loss_fn, self.optimizer, self.trainable_variables, use_seed, compile_loss, inputs)
 
     def decide(self, what: tuple, num_steps, trace_step, lower) -> Decision:
         """Whether XLA compiles a loop, with jit_compile="auto".
@@ -452,7 +490,7 @@ class _Program:
         keep_best = KeepBest(monitor) if options.keep_best else None
         loop_options = self.options._replace(on_nonfinite=options.on_nonfinite, keep_best=keep_best)
         with self.lock:
-            key = use_seed, limit, repr(inputs), options.on_nonfinite, options.keep_best
+            key = use_seed, limit, repr(inputs), options.on_nonfinite, options.keep_best, replicated_strategy()
             if key not in self.segment_programs:
                 self.segment_programs[key] = SegmentProgram(
                     lambda: self.make_step(use_seed, inputs),
@@ -469,7 +507,7 @@ class _Program:
         """The step, and the loop as a concrete function of a seed, and of `num_steps` first if that is not given; if it
         is given, the loop is for one run."""
         with self.lock:
-            key = use_seed, num_steps
+            key = use_seed, num_steps, replicated_strategy()
             if key not in self.traces:
                 # The step first and by itself: `loss_fn` may create variables in it, but could not in the loop.
                 step = self.make_step(use_seed)

@@ -1,6 +1,6 @@
 """Optimizers that the fused op can stand in for, one module for each family."""
 
-from fusemin.families.binding import bind, hyperparameters
+from fusemin.families.binding import bind, create_slots, hyperparameters
 from fusemin.families.contract import AdapterError, check_adapter, check_options
 from fusemin.families.family import (
     STEPS_ATTRIBUTE,
@@ -25,6 +25,7 @@ __all__ = [
     "bind",
     "check_adapter",
     "check_options",
+    "create_slots",
     "families",
     "find_family",
     "find_variable",

@@ -13,8 +13,11 @@ from fusemin.families.numbers import as_hyperparameter
 _BUILDING = threading.RLock()
 
 
-def create_slots(family: Family, optimizer, variables: list) -> None:
-    """Has an optimizer create its slots, as it would at its first step. Keras names them after its own variables."""
+def create_slots(family: Family, optimizer, variables: list, strategy: tf.distribute.Strategy | None = None) -> None:
+    """Has an optimizer create its slots, as it would at its first step. Keras names them after its own variables.
+
+    With a strategy there is a copy of each for each of its replicas.
+    """
     in_function = tf.inside_function()
 
     def build():
@@ -23,7 +26,14 @@ def create_slots(family: Family, optimizer, variables: list) -> None:
     # Slots outlive the function that is being traced, as do those that stock creates. A Keras optimizer calls itself
     # built before it has its slots, so a second thread must not look at it meanwhile.
     with _BUILDING, tf.init_scope():
-        if in_function and family.builds_in_functions and tf.executing_eagerly():
+        # With replicas a function of its own could not lift what it makes for the second one out of the first one's.
+        one_replica = tf.distribute.get_strategy().num_replicas_in_sync == 1
+        if strategy is not None:
+            # A scope that was entered in the function that is traced is not there outside of it; and TensorFlow cannot
+            # lift copies out of a function.
+            with strategy.scope():
+                build()
+        elif in_function and one_replica and family.builds_in_functions and tf.executing_eagerly():
             # A user's function may make no variable after it was first traced, one inside of it may, as stock's has.
             graphs.trace(build)
         else:

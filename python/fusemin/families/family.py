@@ -14,6 +14,8 @@ Hyperparameter = float | tf.Variable | Callable[[tf.DType], tf.Tensor]
 
 # Where a fused optimizer holds its traced steps, see `Family.mixin`.
 STEPS_ATTRIBUTE = "_fusemin_steps"
+# Where it holds which replica has which slots, if they are in parts.
+SHARDS_ATTRIBUTE = "_fusemin_shards"
 
 
 class UnknownVariableError(ValueError):
@@ -130,8 +132,9 @@ class Family(abc.ABC):
       hooks: the methods that make up a step. A subclass that overrides one of them is not what the rule computes.
       mixin: what `fuse` puts before the class of an optimizer: it overrides the one method by which the library takes a
         step, which calls `self._take_fused(gradients, variables)` first, and `super()` if that returns False.
-      updates_replicas: whether the mixin, under a strategy with replicas, also has `self._update_replicas(strategy,
-        pairs)` take the place of the method that updates them, after the library summed the gradients.
+      shards_slots: whether the mixin makes slots where `self._assign_owners` and `self._beside_owner` say.
+      updates_replicas: whether its optimizers, under a strategy with replicas, sum the gradients of all and update each
+        replica's copies by the sums, so that the op may.
       relied_on: by the full name of a method of the library all that it uses of `self`, for the methods that make up a
         step. The tests compare: a release of the library in which they differ may do what the rules do not.
       builds_in_functions: whether an optimizer can be used that a `tf.function` makes anew whenever it is traced.
@@ -145,6 +148,7 @@ class Family(abc.ABC):
     hooks: frozenset[str]
     mixin: type
     updates_replicas: bool = False
+    shards_slots: bool = False
     relied_on: Mapping[str, set[str]] = types.MappingProxyType({})
     builds_in_functions: bool = False
 
@@ -209,6 +213,20 @@ class Family(abc.ABC):
     def unsupported_sparse(self, optimizer, variable) -> str | None:
         """What of this instance, or of a variable as users know it, stock refuses with a sparse gradient, or None."""
         return None
+
+    def options_before_sum(self, optimizer) -> tuple[str, ...]:
+        """The names in `option_numbers` of what a step under a strategy with replicas does on each of them before the
+        gradients are summed."""
+        return ()
+
+    def prepare_on_replica(self, optimizer, gradients: list) -> list:
+        """The gradients of a replica, as they are to be summed: with `options_before_sum` applied.
+
+        Args:
+          optimizer: built.
+          gradients: a replica's.
+        """
+        return gradients
 
     def bound_options(self, optimizer, variables: list[tf.Variable]) -> StepOptions:
         """What the optimizer does around its rule. Only after `build`."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import tensorflow as tf
 
 from fusemin import _compat
@@ -14,6 +15,17 @@ from fusemin.families.numbers import through_float32
 def _unwrap(variable):
     """The `tf.Variable` inside a Keras variable."""
     return variable if isinstance(variable, tf.Variable) else variable.value
+
+
+def _values(gradient) -> tf.Tensor:
+    return gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient
+
+
+def _scaled(gradient, scale: tf.Tensor):
+    values = _values(gradient) * tf.cast(scale, gradient.dtype)
+    if not isinstance(gradient, tf.IndexedSlices):
+        return values
+    return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
 
 
 _ADAPTERS = ALIKE | {
@@ -88,10 +100,14 @@ class _Mixin:
         if len(grads) == 0 or len(grads) != len(variables) or not self._take_fused(grads, variables):
             super().apply(grads, trainable_variables)
 
-    def _distributed_tf_update_step(self, distribution, grads_and_vars, learning_rate):
-        grads_and_vars = list(grads_and_vars)
-        if not self._update_replicas(distribution, grads_and_vars):
-            super()._distributed_tf_update_step(distribution, grads_and_vars, learning_rate)
+    def build(self, variables):
+        if not self.built:
+            self._assign_owners(variables)
+        super().build(variables)
+
+    def add_variable_from_reference(self, reference_variable, *args, **kwargs):
+        with self._beside_owner(reference_variable):
+            return super().add_variable_from_reference(reference_variable, *args, **kwargs)
 
 
 class Keras3(Family):
@@ -101,6 +117,7 @@ class Keras3(Family):
     relied_on = _RELIED_ON
     mixin = _Mixin
     updates_replicas = True
+    shards_slots = True
     options = (
         "clipvalue",
         "clipnorm",
@@ -185,6 +202,35 @@ class Keras3(Family):
         inner = self.inner(optimizer)
         clips_globally = "global_clipnorm" in clipping_options(inner)
         return dataclasses.replace(adapter.sparse(inner), separate_duplicates=not clips_globally)
+
+    def options_before_sum(self, optimizer):
+        inner = self.inner(optimizer)
+        clips = clipping_options(inner)
+        # What is accumulated is a sum over replicas, and what is scaled by powers of 2 may be summed as it is.
+        if inner.gradient_accumulation_steps or (inner is not optimizer and not clips):
+            return ()
+        return (*([] if inner.loss_scale_factor is None else ["loss_scale_factor"]), *clips)
+
+    def prepare_on_replica(self, optimizer, gradients):
+        inner, names = self.inner(optimizer), self.options_before_sum(optimizer)
+        if not names:
+            # A tensor that all replicas were given is not summed, and here stock has computed something of it.
+            is_computed = inner is not optimizer or inner.gradient_accumulation_steps
+            return [tf.identity(g) for g in gradients] if is_computed else gradients
+        prepared = gradients
+        if inner is not optimizer:
+            # Clipped, a gradient may be finite that was not: what is not finite stays so. The op takes the scale off.
+            scale = _unwrap(optimizer.dynamic_scale).read_value()
+            is_finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(_values(g))) for g in gradients])
+            prepared = [_scaled(g, 1.0 / scale) for g in prepared]
+        if "loss_scale_factor" in names:
+            prepared = [g / inner.loss_scale_factor for g in prepared]
+        # Without an option of clipping this returns them.
+        prepared = list(inner._clip_gradients(prepared))
+        if inner is not optimizer:
+            scale = tf.where(is_finite, scale, np.nan)
+            prepared = [_scaled(g, scale) for g in prepared]
+        return prepared
 
     def weight_decay(self, optimizer) -> float | None:
         """What Keras takes from parameters before the rule moves them."""

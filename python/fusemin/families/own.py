@@ -42,8 +42,6 @@ class Own(Keras3):
     """They are Keras optimizers in everything but their module."""
 
     name = "fusemin.optimizers"
-    # Some have options that are part of the class.
-    updates_replicas = False
     module = "fusemin.optimizers"
     adapters = types.MappingProxyType(_ADAPTERS)
 

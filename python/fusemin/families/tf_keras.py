@@ -66,16 +66,10 @@ _RELIED_ON = {
 class _Mixin:
     def apply_gradients(self, grads_and_vars, name=None, skip_gradients_aggregation=False, **kwargs):
         grads_and_vars = list(grads_and_vars)
-        if self._take_fused_pairs(grads_and_vars):
+        summed = skip_gradients_aggregation or not kwargs.get("experimental_aggregate_gradients", True)
+        if self._take_fused_pairs(grads_and_vars, summed):
             return self.iterations
         return super().apply_gradients(grads_and_vars, name, skip_gradients_aggregation, **kwargs)
-
-    def _distributed_apply_gradients_fn(self, distribution, grads_and_vars, **kwargs):
-        grads_and_vars = list(grads_and_vars)
-        # Stock's method also averages, which needs the pairs, and counts the step, which does not.
-        if not self.use_ema and self._update_replicas(distribution, grads_and_vars):
-            grads_and_vars = []
-        return super()._distributed_apply_gradients_fn(distribution, grads_and_vars, **kwargs)
 
 
 class TfKeras(Family):

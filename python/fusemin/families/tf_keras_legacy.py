@@ -145,17 +145,9 @@ _RELIED_ON = {
 class _Mixin:
     def apply_gradients(self, grads_and_vars, name=None, experimental_aggregate_gradients=True):
         grads_and_vars = list(grads_and_vars)
-        if self._take_fused_pairs(grads_and_vars):
+        if self._take_fused_pairs(grads_and_vars, summed=not experimental_aggregate_gradients):
             return self.iterations if tf.executing_eagerly() else tf.no_op()
         return super().apply_gradients(grads_and_vars, name, experimental_aggregate_gradients)
-
-    def _distributed_apply(self, distribution, grads_and_vars, apply_state, name):
-        grads_and_vars = list(grads_and_vars)
-        # Stock's method also applies constraints, which needs the pairs, and counts the step, which does not.
-        constrained = any(constraint(variable) is not None for _, variable in grads_and_vars)
-        if not constrained and self._update_replicas(distribution, grads_and_vars):
-            grads_and_vars = []
-        return super()._distributed_apply(distribution, grads_and_vars, apply_state, name)
 
     def __deepcopy__(self, memo):
         # That of the legacy optimizers does not reduce.

@@ -57,6 +57,8 @@ def not_here() -> Decision | None:
         return Decision(False, "since with tf.config.run_functions_eagerly(True) nothing is")
     if graphs.is_recorded():
         return Decision(False, "since a tf.GradientTape is around it")
+    if tf.distribute.in_cross_replica_context():
+        return Decision(False, "since the loop is on all devices of a tf.distribute strategy")
     return None
 
 

@@ -54,12 +54,13 @@ def check_gradients(gradients, names, advice: str, kind: str = "") -> None:
         )
 
 
-def differentiator(loss_fn, trainable_variables):
+def differentiator(loss_fn, trainable_variables, copies=False):
     """How loss and gradients are had.
 
     Args:
       loss_fn: the user's loss.
       trainable_variables: what to differentiate with respect to, or None for what `loss_fn` reads.
+      copies: whether it is called on each replica of a `tf.distribute` strategy, which has its own copies of them.
 
     Returns:
       `(differentiate, variables)`: a function from a seed, and what else `loss_fn` takes, to loss and gradients, and
@@ -71,7 +72,7 @@ def differentiator(loss_fn, trainable_variables):
     """
     watched = None if trainable_variables is None else as_variable_list(trainable_variables)
     if watched is not None:
-        check_variables([unwrap_variable(v) for v in watched])
+        check_variables([unwrap_variable(v) for v in watched], copies=copies)
     call = seeded(loss_fn)
     accessed = AccessedVariables(loss_fn) if watched is None else None
 

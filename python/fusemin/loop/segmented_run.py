@@ -8,6 +8,7 @@ from fusemin import _compat, graphs
 from fusemin.loop.loop import Carry, Loop, Options
 from fusemin.loop.segment import take_segment
 from fusemin.loop.watch import KeepBest
+from fusemin.update.copies import container_of, copies_of
 
 
 class _WithLoss:
@@ -104,12 +105,17 @@ class SegmentProgram:
     @property
     def variables(self) -> list[tf.Variable]:
         """All that the program reads or writes, but for `best_variables`, in an order that is the same in each
-        process."""
-        best = {id(v) for v in self.best_variables}
-        known = [*self._take.variables, *self.step.variables_of_update]
-        position = {id(handle): i for i, handle in enumerate(self._take.captured_inputs)}
+        process. For copies of a `tf.distribute` strategy that are the same on all replicas there is what holds them."""
+        best = {id(copy) for v in self.best_variables for copy in copies_of(v)}
+        of_update = self.step.variables_of_update
+        known = [copy for v in [*self._take.variables, *of_update] for copy in copies_of(v)]
+        # Not of `captured_inputs`: to ask for it counts as a call with TensorFlow's sums over several machines, which
+        # then wait for the others' call.
+        position = {id(handle): i for i, handle in enumerate(self._take.graph.external_captures)}
         found = {id(v.handle): v for v in known if id(v.handle) in position and id(v) not in best}
-        return [found[key] for key in sorted(found, key=position.get)]
+        same = {id(v): container_of(v) or v for v in of_update}
+        ordered = [found[key] for key in sorted(found, key=position.get)]
+        return list({id(v): v for v in (same.get(id(v), v) for v in ordered)}.values())
 
     def begin(self, seed) -> Carry:
         """Before the first step. `seed` is an int32 tensor of shape [2], or None."""

@@ -173,18 +173,20 @@ class VariableStep:
     @property
     def variables_of_update(self) -> list[tf.Variable]:
         """What the op reads or writes, where it does the update."""
-        update = self.update
-        if update is None:
-            return []
-        found = [*update.variables, *(slot for slots in update.slots for slot in slots), *update.scalars]
-        found += [] if update.iterations is None else [update.iterations]
-        found += [*update.options.averages, *update.options.accumulators, *update.options.loss_scale]
-        return found + [value for value in update.hyperparameters.values() if isinstance(value, tf.Variable)]
+        return [] if self.update is None else held_by(self.update)
 
     @property
     def unwrapped(self) -> list[tf.Variable]:
         """The `tf.Variable`s of `variables`."""
         return [unwrap_variable(v) for v in self.variables]
+
+
+def held_by(update) -> list[tf.Variable]:
+    """What the op of a bound optimizer reads or writes."""
+    found = [*update.variables, *(slot for slots in update.slots for slot in slots), *update.scalars]
+    found += [] if update.iterations is None else [update.iterations]
+    found += [*update.options.averages, *update.options.accumulators, *update.options.loss_scale]
+    return found + [value for value in update.hyperparameters.values() if isinstance(value, tf.Variable)]
 
 
 def _spoilt_by(loss: tf.Tensor, gradients: list) -> list:

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from fusemin.runs.schedule import Due
-
 STOP = "stop"
 
 
@@ -59,26 +57,24 @@ class RunState:
 
 
 class Callbacks:
-    """Calls the callbacks of a run when they are due, with the rows since the last call.
+    """Calls the callbacks of a run, with the rows since the last call.
 
     Args:
       callbacks: functions of a RunState, each of which may return "stop".
-      due: when.
       make_state: function from `(step, segments)` to a RunState, `segments` being the leaves of each.
     """
 
-    def __init__(self, callbacks, due: Due, make_state):
-        self._callbacks, self.due, self._make_state = callbacks, due, make_state
+    def __init__(self, callbacks, make_state):
+        self._callbacks, self._make_state = callbacks, make_state
         self._rows: list[list[tf.Tensor]] = []
 
-    def after_segment(self, taken: int, leaves: list[tf.Tensor], is_last: bool) -> bool:
-        """After each segment, with its rows. Returns whether the run is to stop."""
+    def after_segment(self, taken: int, leaves: list[tf.Tensor], is_due: bool) -> bool:
+        """After each segment, with its rows; they are called if they are due. Returns whether the run is to stop."""
         if not self._callbacks:
             return False
         if leaves and leaves[0].shape[0]:
             self._rows.append(leaves)
-        is_due = self.due.is_due(taken)
-        if not self._rows or not (is_due or is_last):
+        if not self._rows or not is_due:
             return False
         segments, self._rows = self._rows, []
         state = self._make_state(taken, segments)

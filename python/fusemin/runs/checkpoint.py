@@ -33,7 +33,7 @@ class Checkpoint:
 
     Args:
       directory: of this run, and of no other. It is made if it is not there. Traces are in it too, unless `trace_to`
-        says where.
+        says where. Of several workers of a job all are given the same, which the chief writes and all read.
       every: after how many steps, an int, or how long, a `datetime.timedelta`, a checkpoint is written. One is written
         at the end too.
       keep: how many checkpoints are kept, at least 1.

@@ -67,7 +67,8 @@ class ReduceOnPlateau:
 
     def _get(self) -> float:
         found = self._learning_rate
-        return float(found if isinstance(found, tf.Variable) else found.learning_rate)
+        # Of a strategy, too, whose copies are the same.
+        return float(tf.convert_to_tensor(found if isinstance(found, tf.Variable) else found.learning_rate))
 
     def _set(self, value: float) -> None:
         if isinstance(self._learning_rate, tf.Variable):

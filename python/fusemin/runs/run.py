@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from fusemin.loop.interruption import Interruption
 from fusemin.loop.segmented_run import SegmentedRun, SegmentProgram
+from fusemin.runs.agreement import Agreement
 from fusemin.runs.background import Background
 from fusemin.runs.callbacks import Callbacks, Clock, RunState
 from fusemin.runs.data import Batches
@@ -22,7 +23,7 @@ from fusemin.runs.result import Best, Result, Status
 from fusemin.runs.saving import Saver
 from fusemin.runs.schedule import Due, SegmentLength
 from fusemin.runs.thin_traces import LastRows, MemoryTrace, every_row, repeated
-from fusemin.runs.trace_files import KeptTraceFiles, TraceFiles
+from fusemin.runs.trace_files import FollowedTraceFiles, KeptTraceFiles, TraceFiles
 
 # Of the rows and batches of a segment. So much is in memory beside what the run keeps; with more, steps that take
 # microseconds would not fill a segment inside XLA, where its traces have memory of fixed size.
@@ -62,13 +63,13 @@ class Run:
         identity: dict,
     ):
         self._program, self._num_steps, self._options, self._batches = program, num_steps, options, batches
-        self._fills, self._clock = fills, Clock()
+        self._fills, self._clock, self._agreement = fills, Clock(), Agreement()
         self._run = SegmentedRun(program, seed)
         self._background = Background()
         self._names = leaf_names(program.structure)
         self._specs = program.leaf_specs[: program.num_leaves]
         self._trace = self._make_trace()
-        self._callbacks = Callbacks(options.callbacks, Due(options.every, 0), self._state)
+        self._callbacks = Callbacks(options.callbacks, self._state)
         self._saver = None
         if options.checkpoint is not None:
             settings = {
@@ -81,7 +82,14 @@ class Run:
             }
             described_run = describe(program, optimizer, criterion, self._names, settings)
             self._saver = Saver(
-                options.checkpoint, self._run, self._trace, self._callbacks, batches, described_run, self._background
+                options.checkpoint,
+                self._run,
+                self._trace,
+                self._callbacks,
+                batches,
+                described_run,
+                self._background,
+                self._agreement,
             )
 
     def _make_trace(self):
@@ -90,12 +98,18 @@ class Run:
             return LastRows(self._specs, options.trace_last)
         if options.trace_to is None and options.checkpoint is None:
             return MemoryTrace(self._specs)
+        if options.trace_to is not None and self._agreement.number > 1:
+            raise NotImplementedError(
+                "`trace_to` is for one process: the workers of a job all have the same trace, and would write the same "
+                "files. Leave it out, or use `trace_every` or `trace_last`."
+            )
         if len(self._names) != len(self._specs):
             raise TypeError("a trace in files has dense tensors, `trace_fn` returns others")
         if options.trace_to is not None:
             return TraceFiles(options.trace_to, self._names, self._specs, self._background)
         directory = os.path.join(options.checkpoint.directory, "trace")
-        return KeptTraceFiles(directory, self._names, self._specs, self._background)
+        files = KeptTraceFiles if self._agreement.is_chief else FollowedTraceFiles
+        return files(directory, self._names, self._specs, self._background)
 
     def _state(self, taken: int, segments: list[list[tf.Tensor]]) -> RunState:
         program = self._program
@@ -115,7 +129,7 @@ class Run:
         Raises:
           NonFiniteError: a step was not finite, and is to raise.
         """
-        run, options, num_steps = self._run, self._options, self._num_steps
+        run, options, num_steps, agreement = self._run, self._options, self._num_steps, self._agreement
         with contextlib.ExitStack() as stack:
             if isinstance(self._trace, TraceFiles):
                 stack.callback(self._trace.close)
@@ -123,23 +137,23 @@ class Run:
             if self._saver is not None:
                 self._saver.resume(num_steps)
             due = Due(options.every, run.taken)
-            self._callbacks.due = due
             dues = ([due] if options.callbacks else []) + ([self._saver.due] if self._saver is not None else [])
             length = SegmentLength(self._most_steps(), dues)
             interruption = stack.enter_context(Interruption())
-            progress = Progress(options.progress, num_steps, run.taken)
+            progress = Progress(options.progress if agreement.is_chief else False, num_steps, run.taken)
             stack.callback(progress.close)
             status = self._ended(False, interruption)
             while status is None:
-                steps = length.next(run.taken, num_steps, self._seconds_left())
+                steps = agreement.of_chief(length.next(run.taken, num_steps, self._seconds_left()))
                 started = time.perf_counter()
                 leaves = self._take_segment(steps)
                 length.took(steps, time.perf_counter() - started)
                 if progress.is_shown and leaves[0].shape[0]:
                     last = np.asarray(leaves[self._program.loss_leaf])[-1]
                     progress.update(run.taken, float(np.mean(last, dtype=np.float64)))
+                is_due = agreement.of_chief(due.is_due(run.taken)) == 1
                 is_last = self._ended(False, interruption) is not None
-                wants_to_stop = self._callbacks.after_segment(run.taken, leaves, is_last)
+                wants_to_stop = self._callbacks.after_segment(run.taken, leaves, is_due or is_last)
                 status = self._ended(wants_to_stop, interruption)
                 if self._saver is not None and self._saver.due.is_due(run.taken):
                     self._saver.write()
@@ -172,13 +186,15 @@ class Run:
 
     def _ended(self, wants_to_stop: bool, interruption: Interruption) -> Status | None:
         run, left = self._run, self._seconds_left()
+        own = [wants_to_stop, interruption.requested, left is not None and left <= 0]
+        wants_to_stop, interrupted, is_over = self._agreement.any(own)
         cases = [
             (run.not_finite, Status.NOT_FINITE),
             (run.converged, Status.CONVERGED),
             (run.taken >= self._num_steps, Status.FINISHED),
             (wants_to_stop, Status.STOPPED),
-            (interruption.requested, Status.INTERRUPTED),
-            (left is not None and left <= 0, Status.TIME_LIMIT),
+            (interrupted, Status.INTERRUPTED),
+            (is_over, Status.TIME_LIMIT),
         ]
         return next((status for holds, status in cases if holds), None)
 

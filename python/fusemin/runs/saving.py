@@ -5,6 +5,7 @@ import copy
 import tensorflow as tf
 
 from fusemin.loop.segmented_run import SegmentedRun
+from fusemin.runs.agreement import Agreement
 from fusemin.runs.background import Background
 from fusemin.runs.callbacks import Callbacks
 from fusemin.runs.checkpoint import Checkpoint, CheckpointMismatchError
@@ -14,6 +15,7 @@ from fusemin.runs.identity import differences
 from fusemin.runs.schedule import Due
 from fusemin.runs.thin_traces import LastRows
 from fusemin.runs.trace_files import DamagedTraceError, TraceFiles
+from fusemin.update.copies import copies_of
 from fusemin.user_warnings import warn
 
 
@@ -28,6 +30,7 @@ class Saver:
       batches: whose position is saved, or None.
       identity: what must agree for a run to be resumed.
       background: writes the files, after the rows of the trace that it was given before.
+      agreement: of the workers, of which the chief writes, and all read.
     """
 
     def __init__(
@@ -39,7 +42,9 @@ class Saver:
         batches: Batches | None,
         identity: dict,
         background: Background,
+        agreement: Agreement,
     ):
+        self._agreement = agreement
         self._checkpoint, self._run, self._trace = checkpoint, run, trace
         self._callbacks, self._batches, self._identity = callbacks, batches, identity
         self._background = background
@@ -52,6 +57,7 @@ class Saver:
 
         Raises:
           CheckpointMismatchError: it is of another run.
+          FileNotFoundError: not all workers find it.
 
         Warns:
           UserWarning: a checkpoint is damaged.
@@ -70,10 +76,18 @@ class Saver:
                 continue
             self._take_up(saved)
             break
-        for step in steps:
-            if step > self._run.taken or self._saved_step is None:
-                self._files.remove(step)
-        self._files.remove_parts()
+        # Nothing is removed or written before all have read.
+        taken = self._agreement.exchange([self._run.taken])[:, 0].tolist()
+        if len(set(taken)) > 1:
+            raise FileNotFoundError(
+                f"the workers find checkpoints of different steps in {self._checkpoint.directory}: {taken}. It must be "
+                "one directory, of a file system that all of them see."
+            )
+        if self._agreement.is_chief:
+            for step in steps:
+                if step > self._run.taken or self._saved_step is None:
+                    self._files.remove(step)
+            self._files.remove_parts()
         self.due = Due(self._checkpoint.every, self._run.taken)
 
     def _check(self, facts: dict, step: int, num_steps: int) -> None:
@@ -87,7 +101,8 @@ class Saver:
         run = self._run
         for name, variables in self._variables().items():
             for variable, value in zip(variables, saved.numbered(name), strict=True):
-                variable.assign(value)
+                for of_replica in copies_of(variable):
+                    of_replica.assign(value)
         if self._batches is not None:
             self._batches.go_on(saved.tensors["data"])
         run.go_on(tf.nest.pack_sequence_as(run.carry, saved.numbered("carry")), saved.step)
@@ -104,12 +119,13 @@ class Saver:
     def write(self) -> None:
         """Saves the run as it is now. All values are taken at once, and written in the background."""
         step = self._run.taken
-        if step == self._saved_step:
+        if step == self._saved_step or not self._agreement.is_chief:
             return
         tensors = numbered("carry", tf.nest.flatten(self._run.carry))
         for name, variables in self._variables().items():
             # No copies: whoever writes a variable whose value is in use gives it another buffer.
-            tensors |= numbered(name, [tf.raw_ops.ReadVariableOp(resource=v.handle, dtype=v.dtype) for v in variables])
+            first = [copies_of(v)[0] for v in variables]
+            tensors |= numbered(name, [tf.raw_ops.ReadVariableOp(resource=v.handle, dtype=v.dtype) for v in first])
         if isinstance(self._trace, LastRows):
             tensors |= numbered("rows", self._trace.leaves())
         tensors |= numbered("pending", self._callbacks.pending())

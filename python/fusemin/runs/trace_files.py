@@ -192,3 +192,16 @@ class KeptTraceFiles(TraceFiles):
 
     def leaves(self) -> list:
         return self._kept.leaves()
+
+
+class FollowedTraceFiles(KeptTraceFiles):
+    """The files that another worker writes: read where a run is resumed, and left alone from then on."""
+
+    def resume(self, positions: list[dict]) -> None:
+        super().resume(positions)
+        self.close()
+        self._open = False
+
+    def append(self, leaves: list[tf.Tensor]) -> None:
+        self.num_rows += leaves[0].shape[0] if leaves else 0
+        self._kept.append(leaves)

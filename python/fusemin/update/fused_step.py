@@ -44,12 +44,14 @@ def _as_float(value) -> tf.Tensor:
     return tensor if tensor.dtype.is_floating else tf.cast(tensor, tf.float64)
 
 
-def _gradient_sums(update: FusedUpdate, values: Sequence[tf.Tensor], groups) -> list[tf.Tensor]:
-    """What several ops must know of the gradients of each other: nothing, or one tensor."""
+def gradient_sums(update: FusedUpdate, gradients: Sequence) -> list[tf.Tensor]:
+    """What several ops must know of the gradients of each other: nothing, or a tensor for each op, to be added up."""
     sums = {_build.OPTIONS[name]["sums"] for name in update.options.numbers}
-    if len(groups) == 1 or "all_tensors" not in sums:
+    if "all_tensors" not in sums:
         return []
-    return [tf.add_n([_build.OPS.fusemin_gradient_sums([values[i] for i in group]) for _, group in groups])]
+    values = [g.values if is_sparse(g) else g for g in gradients]
+    groups = _groups(update, gradients)
+    return [_build.OPS.fusemin_gradient_sums([values[i] for i in group]) for _, group in groups]
 
 
 def float64_bits(values: Iterable[float]) -> list[int]:
@@ -68,6 +70,7 @@ def fused_step(
     in_loop: bool = False,
     after: Sequence[tf.Tensor] = (),
     advance: bool = True,
+    other_sums: Sequence[tf.Tensor] = (),
 ) -> list[tf.Tensor]:
     """Updates all variables by one step and writes one row of the traces.
 
@@ -83,6 +86,7 @@ def fused_step(
         which must not have an update that was compiled for the body of a loop.
       after: floating scalars that must be computed before the update, or XLA would copy for them what it replaces.
       advance: whether the step counts, and so advances the count of steps and the scalars of rule and options.
+      other_sums: what `gradient_sums` returns for the other parts, of a step that is taken in several calls.
 
     Returns:
       The buffers with the row written.
@@ -91,7 +95,10 @@ def fused_step(
     traces = list(buffers)
     values = [g.values if is_sparse(g) else g for g in gradients]
     groups = _groups(update, gradients)
-    sums = _gradient_sums(update, values, groups)
+    sums = []
+    if len(groups) > 1 or other_sums:
+        sums = [*gradient_sums(update, gradients), *other_sums]
+        sums = [tf.add_n(sums)] if sums else []
     for rule_name, group in groups:
         rule = _build.RULES[rule_name]
         dtype, device = update.variables[group[0]].dtype, update.variables[group[0]].device

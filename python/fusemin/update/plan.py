@@ -20,16 +20,20 @@ from fusemin.families import (
     find_variable,
     hyperparameters,
 )
+from fusemin.update.copies import container_of, copy_of
 from fusemin.update.gpu_support import find_capability_reason, find_refusal, is_on_gpu
 from fusemin.update.gradients import find_gradient_reason, is_sparse
+from fusemin.update.shards import Shards, shards_of
 from fusemin.update.stock_ops import is_stock
 
-# The strategies that keep a copy of each variable for each replica, and under which libraries sum the gradients before
-# the update.
+# The strategies that keep a copy of each variable for each replica, and under which the gradients are summed before the
+# update.
 REPLICATED = (tf.distribute.MirroredStrategy, tf.distribute.MultiWorkerMirroredStrategy)
 FUSED_DTYPES = (tf.float32, tf.float64, tf.float16, tf.bfloat16)
 # The options that need a sum over the gradients of all variables and no variable of their own, by the names of Keras.
-_OVER_ALL = [name for name, option in OPTIONS.items() if option["sums"] == "all_tensors" and not option["tensors"]]
+OVER_ALL = [name for name, option in OPTIONS.items() if option["sums"] == "all_tensors" and not option["tensors"]]
+# With it their sums are of what was accumulated, which is known to the op of the variable only.
+ACCUMULATION = "gradient_accumulation_steps"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +82,7 @@ class Fused:
       family: of the optimizer.
       adapter: of the optimizer.
       variables: as the user knows them.
-      unwrapped: the `tf.Variable`s inside.
+      unwrapped: the `tf.Variable`s inside; under a strategy with replicas the copies of the first one on this machine.
       context: that it was planned for.
     """
 
@@ -92,7 +96,8 @@ class Fused:
     reason: ClassVar[None] = None
 
     def __str__(self) -> str:
-        return f"rule '{self.rule}' updates {len(self.variables)} variables in one op"
+        where = "" if self.context.strategy is None else " on each replica"
+        return f"rule '{self.rule}' updates {len(self.variables)} variables in one op{where}"
 
     @property
     def option_numbers(self) -> dict[str, float]:
@@ -100,6 +105,23 @@ class Fused:
         numbers = self.family.option_numbers(self.optimizer)
         check_options(self.family, numbers)
         return numbers
+
+    @property
+    def shards(self) -> Shards | None:
+        """The parts that the slots are in, if they are."""
+        return shards_of(self.family.inner(self.optimizer))
+
+    @property
+    def num_slots(self) -> int:
+        """How many variables like it the optimizer holds for each variable: slots, averages, accumulators."""
+        tensors = [OPTIONS[name]["tensors"] for name in self.option_numbers]
+        return len(RULES[self.rule]["slots"]) + sum(t in ("averages", "accumulators") for t in tensors)
+
+    @property
+    def option_numbers_of_op(self) -> dict[str, float]:
+        """Those of the op alone: on replicas some options are applied before the sum of the gradients."""
+        before = () if self.context.strategy is None else self.family.options_before_sum(self.optimizer)
+        return {name: number for name, number in self.option_numbers.items() if name not in before}
 
     def dependencies(self) -> dict:
         """By any keys all that a step may depend on once it is traced."""
@@ -119,7 +141,8 @@ class Fused:
           UnknownVariableError: the optimizer was built for other variables.
         """
         update = bind(self.family, self.adapter, self.optimizer, self.rule, self.variables, self.unwrapped)
-        reason = _find_placement_reason(update, self.context)
+        # With copies for replicas it is asked of each.
+        reason = find_placement_reason(update, self.context) if self.context.strategy is None else None
         return update if reason is None else Stock(reason)
 
 
@@ -145,8 +168,10 @@ def plan(
     unwrapped = [find_variable(v) for v in variables]
     family = find_family(optimizer)
     adapter = None if family is None else family.adapter(optimizer)
-    # Where the kernels would be CUDA's: not inside XLA. With a strategy no step is taken here.
-    here = [] if context.xla or context.strategy is not None else unwrapped
+    if isinstance(context.strategy, REPLICATED):
+        unwrapped = [v if v is None else copy_of(container_of(v) or v, 0) for v in unwrapped]
+    # Where the kernels would be CUDA's: not inside XLA.
+    here = [] if context.xla else unwrapped
     gpus = {v.device for v in here if v is not None and is_on_gpu(v)}
     reason = next(_reasons(family, adapter, optimizer, variables, unwrapped, gradients, context, gpus), None)
     if reason is not None:
@@ -187,9 +212,11 @@ def _reasons(
     if option:
         yield f"{type(optimizer).__name__} uses {option}, which is not fused"
     if context.strategy is not None:
-        of_replicas = family.updates_replicas and isinstance(context.strategy, REPLICATED)
-        more = ": the op takes the update of each replica, the optimizer all else of a step" if of_replicas else ""
-        yield f"a tf.distribute strategy is in use{more}"
+        strategy = f"a {type(context.strategy).__name__}"
+        if not isinstance(context.strategy, REPLICATED):
+            yield f"{strategy} is in use, which keeps no copy of each variable for each replica"
+        if not family.updates_replicas:
+            yield f"{strategy} is in use, where {family.name} optimizers take their own steps"
     yield from _variable_reasons(unwrapped, context, gpus)
     yield from _common_reasons(optimizer, inner, adapter.rule(inner), unwrapped, context)
     if gradients is not None:
@@ -232,10 +259,12 @@ def _common_reasons(optimizer, inner, rule: str, variables: list[tf.Variable], c
     # A rule that there is not is an error of its own, later.
     if RULES.get(rule, {}).get("step_sums") and len({(v.dtype, v.device) for v in variables}) > 1:
         yield f"the sums of rule '{rule}' are over variables of several dtypes or devices"
-    decided_over_all = next((name for name in _OVER_ALL if getattr(inner, name, None)), None)
+    decided_over_all = next((name for name in OVER_ALL if getattr(inner, name, None)), None)
     if not decided_over_all and inner is optimizer:
         return
     several_dtypes = len({v.dtype for v in variables}) > 1
+    if decided_over_all and getattr(inner, ACCUMULATION, None) and len({v.device for v in variables}) > 1:
+        yield f"{decided_over_all} is of gradients that were accumulated, for variables of several devices"
     if several_dtypes and decided_over_all:
         # Stock fails: it has no sum of norms of several dtypes.
         yield f"{decided_over_all} is over variables of several dtypes"
@@ -271,7 +300,7 @@ def _driver_reasons(rule: str, variables: list[tf.Variable], gpus: set[str]) -> 
             yield f"the CUDA kernels do not run on {_short(device)}: {refusal}"
 
 
-def _find_placement_reason(update: FusedUpdate, context: Context) -> str | None:
+def find_placement_reason(update: FusedUpdate, context: Context) -> str | None:
     """Why one op cannot update these variables: a slot or scalar is on another device. None if it can."""
     options = update.options
     if context.xla:

@@ -1,27 +1,42 @@
-"""What `tf.distribute` strategies do not let `minimize` do."""
+"""What `tf.distribute` strategies let `minimize` do."""
 
 import tensorflow as tf
 
-from fusemin import _compat
+from fusemin.update.copies import container_of
+from fusemin.update.plan import REPLICATED
 
 
-def check_strategy(optimizer_is_known: bool) -> None:
-    """Raises a NotImplementedError where a known optimizer would be called under a `tf.distribute` strategy that its
-    update does not work in."""
-    if not tf.distribute.has_strategy() or not optimizer_is_known:
-        return
+def replicated_strategy() -> tf.distribute.Strategy | None:
+    """The strategy with replicas in whose scope this is called, or None outside of every scope.
+
+    Raises:
+      NotImplementedError: it is one in which `minimize` does not work, or this is inside of its `run`.
+    """
+    if not tf.distribute.has_strategy():
+        return None
     strategy = tf.distribute.get_strategy()
-    if tf.distribute.in_cross_replica_context():
+    name, in_scope = type(strategy).__name__, tf.distribute.in_cross_replica_context()
+    if isinstance(strategy, tf.distribute.OneDeviceStrategy) and not in_scope:
+        return None
+    if not in_scope:
         raise NotImplementedError(
-            f"`minimize` does not work inside of `{type(strategy).__name__}.scope()`, nor does tfp.math.minimize. Call "
-            "it outside, on variables made outside."
+            f"`minimize` does not work inside of `{name}.run`, nor does tfp.math.minimize: no optimizer can add up "
+            f"gradients of replicas from inside of a loop. Call it outside, in `{name}.scope()`: it runs `loss_fn` on "
+            "each replica itself."
         )
-    if not isinstance(strategy, tf.distribute.OneDeviceStrategy):
+    if not isinstance(strategy, REPLICATED):
         raise NotImplementedError(
-            f"`minimize` does not work inside of `{type(strategy).__name__}.run`, nor does tfp.math.minimize: no "
-            "optimizer can add up gradients of replicas from inside of a loop. Call it outside, on variables made "
-            "outside."
+            f"`minimize` does not work inside of `{name}.scope()`, nor does tfp.math.minimize. Call it outside, on "
+            "variables made outside, or in the scope of a MirroredStrategy or MultiWorkerMirroredStrategy."
         )
+    return strategy
+
+
+def one_device_scope() -> tf.distribute.OneDeviceStrategy | None:
+    """The OneDeviceStrategy in whose scope, and not in whose `run`, this is called, or None."""
+    strategy = tf.distribute.get_strategy()
+    is_scope = isinstance(strategy, tf.distribute.OneDeviceStrategy) and tf.distribute.in_cross_replica_context()
+    return strategy if is_scope else None
 
 
 def check_no_copies(variables: list[tf.Variable]) -> None:
@@ -30,13 +45,22 @@ def check_no_copies(variables: list[tf.Variable]) -> None:
     if tf.distribute.has_strategy() and not tf.distribute.in_cross_replica_context():
         return
     for variable in variables:
-        # A strategy's variable has `values`; what a tape sees is one of them, which refers to it weakly.
-        container = variable
-        if not isinstance(variable, tf.distribute.DistributedValues):
-            container = _compat.variable_of_strategy(variable)
-        copies = getattr(container, "values", ())
+        copies = getattr(container_of(variable), "values", ())
         if len(copies) > 1:
             raise NotImplementedError(
                 f"'{variable.name}' was made in the scope of a tf.distribute strategy, which keeps {len(copies)} "
-                "copies of it; one of them would be updated. Make the variables of `minimize` outside of the scope."
+                "copies of it; one of them would be updated. Call `minimize` in that scope too, or make the variables "
+                "outside of it."
+            )
+
+
+def check_copies(variables: list[tf.Variable], strategy: tf.distribute.Strategy) -> None:
+    """Raises a ValueError if a strategy keeps no copies of a variable, which its replicas would all write."""
+    for variable in variables:
+        container = container_of(variable)
+        if getattr(container, "distribute_strategy", None) is not strategy:
+            raise ValueError(
+                f"'{variable.name}' was made outside of the scope of the {type(strategy).__name__} that `minimize` is "
+                "called in, which keeps no copy of it for each replica. Make the variables, and the optimizer, in "
+                "`strategy.scope()` too."
             )

@@ -13,6 +13,8 @@ from fusemin.constraints import constrain
 from fusemin.update import gradients as of_gradients
 from fusemin.update.fused_step import fused_step
 from fusemin.update.plan import Fused, Stock, plan
+from fusemin.update.replicas import take_on_replicas
+from fusemin.update.shards import shards_of
 
 _LOGGER = logging.getLogger("fusemin")
 
@@ -95,26 +97,37 @@ class TracedSteps:
         # Copies start without steps: these are of other variables.
         return TracedSteps, ()
 
-    def take(self, optimizer, gradients: Sequence, variables: Sequence) -> bool:
+    def take(self, optimizer, gradients: Sequence, variables: Sequence, summed: bool = False) -> bool:
         """Takes a fused step if that is the plan, and applies the constraints of the variables.
 
         Args:
           optimizer: the one that holds this.
           gradients: what the user gave; anything.
           variables: as the optimizer takes them.
+          summed: whether the gradients are sums over the replicas of a strategy already.
 
         Returns:
           Whether the step was taken. If not, nothing was changed, and the reason is in the debug log.
         """
         planned = plan(optimizer, variables, gradients)
         if isinstance(planned, Fused):
-            take = self._take_eagerly if tf.executing_eagerly() else self._take_in_graph
-            planned = take(planned, gradients)
+            if planned.context.strategy is not None:
+                planned = self._take_on_replicas(planned, gradients, summed)
+            elif tf.executing_eagerly():
+                planned = self._take_eagerly(planned, gradients)
+            else:
+                planned = self._take_in_graph(planned, gradients)
         if isinstance(planned, Stock):
+            if shards_of(optimizer) is not None:
+                raise ValueError(
+                    f"{type(optimizer).__name__} has its slots in parts (`shard_slots=True`), so that its own step "
+                    f"cannot be taken, and the fused one cannot either: {planned.reason}"
+                )
             self._log(f"{type(optimizer).__name__} takes its own step: {planned.reason}")
             return False
-        for variable in variables:
-            constrain(variable)
+        if planned.context.strategy is None:
+            for variable in variables:
+                constrain(variable)
         return True
 
     def _log(self, message: str) -> None:
@@ -122,6 +135,16 @@ class TracedSteps:
         if message != self._logged:
             _LOGGER.debug(message)
             self._logged = message
+
+    def _take_on_replicas(self, planned: Fused, gradients, summed: bool) -> Fused | Stock:
+        """Takes the step together with the other replicas, if it can be. Returns what became of the plan."""
+        try:
+            taken = take_on_replicas(planned, gradients, summed)
+        except families.UnknownVariableError as error:
+            return Stock(str(error))
+        if isinstance(taken, Fused):
+            self._log(str(planned))
+        return taken
 
     def _take_in_graph(self, planned: Fused, gradients) -> Fused | Stock:
         """Adds the op to the graph that is being built, if it can. Returns what became of the plan."""
