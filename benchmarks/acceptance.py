@@ -156,6 +156,8 @@ LINES = [
          only=(problems.FIFTY.name, problems.TWO_HUNDRED.name)),
     Line("4", "XLA, early exit at step 35: part of the time of 50 steps", 1.0, "xla",
          lambda rows: (rows[1], rows[0]) if rows[0].notes["group"] == "early exit" else None, at_least=False),
+    Line("14", "a watched run: part of the steps per second of a bare call", 0.98, "runs",
+         _times_as_fast(_named("bare"), _named("watched"))),
 ]  # fmt: skip
 
 
