@@ -327,6 +327,30 @@ def test_a_sparse_gradient(family):
     assert _updates(fused) == (4 if family == "legacy" else 2)
 
 
+@pytest.mark.parametrize("how", ["graph", "eager"])
+@pytest.mark.parametrize("family", ["keras", "tf_keras", "legacy"])
+def test_variables_of_several_dtypes(family, how):
+    """Which stock cannot sum in a graph: it is compared eagerly."""
+    results = []
+    for prepare in (lambda o: o, fusemin.fuse):
+        with mirrored().scope():
+            variables = [tf.Variable([1.0, 2.0], dtype=dtype) for dtype in (tf.float32, tf.float64)]
+            optimizer = prepare(OPTIMIZERS[family]["SGD"]())
+
+        def step(variables=variables, optimizer=optimizer):
+            optimizer.apply_gradients([(2.0 * v, v) for v in variables])
+
+        def take(step=step):
+            mirrored().run(step)
+
+        take = tf.function(take) if how == "graph" and results else take
+        for _ in range(3):
+            take()
+        results.append([v.numpy() for variable in variables for v in mirrored().experimental_local_results(variable)])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(b, a, rtol=ROUNDED)
+
+
 @pytest.mark.parametrize("family", ["keras", "tf_keras", "legacy"])
 def test_a_schedule(family):
     optimizers = (keras if family == "keras" else tf_keras).optimizers

@@ -203,6 +203,9 @@ class Keras3(Family):
         clips_globally = "global_clipnorm" in clipping_options(inner)
         return dataclasses.replace(adapter.sparse(inner), separate_duplicates=not clips_globally)
 
+    def strategy(self, optimizer):
+        return optimizer._distribution_strategy
+
     def options_before_sum(self, optimizer):
         inner = self.inner(optimizer)
         clips = clipping_options(inner)

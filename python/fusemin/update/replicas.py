@@ -1,8 +1,8 @@
 """A step under a `tf.distribute` strategy that keeps a copy of each variable for each replica.
 
 As in the libraries, each replica first does to its gradients what is done before a sum, the gradients of all replicas
-are summed in one call of TensorFlow, and then each replica updates its own copies by the same numbers; here by one op,
-which does all that comes after the sum: the optimizer has an operation for each variable, and for each of its options.
+are summed at once, and then each replica updates its own copies by the same numbers; here by one op, which does all
+that comes after the sum: the optimizer has an operation for each variable, and for each of its options.
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ from fusemin.update.copies import container_of, copies_of, copy_of
 from fusemin.update.fused_step import fused_step, gradient_sums
 from fusemin.update.gpu_support import is_on_gpu
 from fusemin.update.plan import ACCUMULATION, OVER_ALL, Fused, Stock, find_placement_reason
+from fusemin.update.reduction import sum_over_replicas
 from fusemin.update.shards import Shards
 from fusemin.update.stock_ops import is_stock
 
@@ -164,7 +165,7 @@ def _sum(strategy, gradients: list, containers: list, shards: Shards | None) -> 
         return sums
     if shards is None:
         pairs = [(gradients[k], containers[k]) for k in own]
-        summed = strategy.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, pairs)
+        summed = sum_over_replicas(strategy, pairs)
     else:
         # TensorFlow's collectives sum for all replicas, whatever the destination; this one sends to one of them.
         devices = strategy.extended.worker_devices
