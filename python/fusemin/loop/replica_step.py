@@ -23,7 +23,8 @@ from fusemin.update.fused_step import fused_step
 from fusemin.update.gradients import densify, is_sparse
 from fusemin.update.plan import Stock
 from fusemin.update.reduction import sum_over_replicas
-from fusemin.update.replica_binding import bind_replicas, computed_once
+from fusemin.update.replica_binding import bind_replicas
+from fusemin.update.replicas import computed_hyperparameters, with_computed
 from fusemin.update.replication import check_copies, check_optimizer_of_strategy
 
 _LOGGER = logging.getLogger("fusemin")
@@ -120,7 +121,9 @@ class ReplicaStep(VariableStep):
                 self._apply(parts)
                 return list(buffers)
             written = list(buffers)
-            for replica, one in enumerate(computed_once(self._updates)):
+            # For all by one replica's count, which its op advances.
+            computed = computed_hyperparameters(self.update)
+            for replica, one in enumerate(with_computed(bound, computed) for bound in self._updates):
                 with tf.device(one.variables[0].device):
                     if replica == 0:
                         written = fused_step(one, gradients[0], loss, sources, buffers, row, row_offset, in_loop)

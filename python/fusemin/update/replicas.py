@@ -6,8 +6,7 @@ that comes after the sum: the optimizer has an operation for each variable, and 
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
@@ -42,7 +41,7 @@ def take_on_replicas(planned: Fused, gradients: Sequence, summed: bool) -> Fused
     # A replica may have a thread of its own, where no context is open that is open around `strategy.run`.
     if tf.distribute.get_replica_context().merge_call(lambda strategy: is_stock()):
         return Stock("this is inside of fusemin.stock()")
-    strategy, shards = planned.context.strategy, planned.shards
+    shards = planned.shards
     containers = [container_of(v) or v for v in planned.unwrapped]
     bound = planned.bind()
     if isinstance(bound, Stock):
@@ -52,22 +51,18 @@ def take_on_replicas(planned: Fused, gradients: Sequence, summed: bool) -> Fused
         if reason is not None:
             return Stock(reason)
     done = planned.family.options_before_sum(planned.optimizer)
-    parts = parts_of_replicas(strategy, bound, containers, done, shards)
+    parts = parts_of_replicas(planned, bound, containers, done)
     if isinstance(parts, Stock):
         return parts
-    reasons = (find_placement_reason(part.update, planned.context) for part in parts)
-    reason = next((reason for reason in reasons if reason is not None), None)
-    if reason is not None:
-        return Stock(reason)
     prepared = planned.family.prepare_on_replica(planned.optimizer, list(gradients))
-    computed = _compute(bound)
+    computed = computed_hyperparameters(bound)
 
     def update(strategy, gradients, computed):
         if not summed:
             gradients = _sum(strategy, gradients, containers, shards)
         taken = [
             (
-                _with_computed(part.update, {key: copy_of(value, i) for key, value in computed.items()}),
+                with_computed(part.update, {key: copy_of(value, i) for key, value in computed.items()}),
                 [copy_of(gradients[k], i) for k in part.indices],
             )
             for i, part in enumerate(parts)
@@ -177,18 +172,17 @@ def _sum(strategy, gradients: list, containers: list, shards: Shards | None) -> 
 
 
 def parts_of_replicas(
-    strategy, bound: families.FusedUpdate, containers: list, done: Sequence[str] = (), shards: Shards | None = None
+    planned: Fused, bound: families.FusedUpdate, containers: list, done: Sequence[str] = ()
 ) -> list[Part] | Stock:
-    """For each replica of this machine what its op updates.
+    """For each replica of this machine what its op updates; or why the ops cannot.
 
     Args:
-      strategy: that keeps the copies.
-      bound: the optimizer, bound to variables with several copies.
-      containers: these variables.
+      planned: for a strategy of `plan.REPLICATED`.
+      bound: what `planned` binds.
+      containers: the variables, with their copies.
       done: names of the options that replicas have applied to their gradients.
-      shards: who owns which variable, if slots are in parts.
     """
-    number = len(strategy.extended.worker_devices)
+    shards, number = planned.shards, len(planned.context.strategy.extended.worker_devices)
     of_variables = [
         *(slot for slots in bound.slots for slot in slots),
         *(*bound.options.averages, *bound.options.accumulators),
@@ -227,12 +221,15 @@ def parts_of_replicas(
         )
         return Part(update, indices)
 
-    return [part(i) for i in range(number)]
+    parts = [part(i) for i in range(number)]
+    reasons = (find_placement_reason(part.update, planned.context) for part in parts)
+    reason = next((reason for reason in reasons if reason is not None), None)
+    return parts if reason is None else Stock(reason)
 
 
-def _compute(bound: families.FusedUpdate) -> dict[tuple[str, str], Any]:
-    """The hyperparameters that are computed for each step, by name and dtype; by each replica, as in the libraries, and
-    before any of them counts the step."""
+def computed_hyperparameters(bound: families.FusedUpdate) -> dict[tuple[str, str], tf.Tensor]:
+    """The hyperparameters that are computed for each step, such as those of a schedule, by name and dtype. To be called
+    before a replica counts the step."""
     dtypes = list(dict.fromkeys(v.dtype for v in bound.variables))
     functions = {
         name: value
@@ -246,8 +243,8 @@ def _compute(bound: families.FusedUpdate) -> dict[tuple[str, str], Any]:
     }
 
 
-def _with_computed(update: families.FusedUpdate, computed: dict) -> families.FusedUpdate:
-    """An update whose hyperparameters were computed before."""
+def with_computed(update: families.FusedUpdate, computed: Mapping) -> families.FusedUpdate:
+    """An update with what `computed_hyperparameters` returned."""
 
     def known(name: str) -> Callable:
         return lambda dtype: computed[name, dtype.name]
