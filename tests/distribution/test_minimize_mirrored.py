@@ -10,7 +10,8 @@ import tensorflow as tf
 import tf_keras
 
 import fusemin
-from tests.distribution.two_replicas import Minimization, data, mirrored
+from benchmarks.two_replicas import mirrored
+from tests.distribution.two_replicas import Minimization, data
 from tests.support.fused_runs import debug_log
 
 NUM_STEPS = 8

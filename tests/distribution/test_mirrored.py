@@ -9,8 +9,9 @@ import tensorflow as tf
 import tf_keras
 
 import fusemin
+from benchmarks.two_replicas import mirrored
 from fusemin import graphs
-from tests.distribution.two_replicas import Regression, mirrored
+from tests.distribution.two_replicas import Regression
 from tests.support.fused_runs import debug_log
 
 OPTIMIZERS = {
