@@ -115,12 +115,12 @@ def minimize(
     or of the read of the variable that it is. Nothing flows through the updates, as in stock;
     `minimize_stateless` is for that.
 
-    In the scope of a `tf.distribute.MirroredStrategy` or `MultiWorkerMirroredStrategy`, on variables made there,
-    `loss_fn` runs on each replica and returns its part: the loss is the sum over the replicas, and the gradients are.
-    It may ask for `tf.distribute.get_replica_context().replica_id_in_sync_group`. With a `seed` each replica gets one
-    of its own, and of `data` its share of the rows of a batch. All replicas, on all machines, decide alike and have the
-    same variables, to the bit. `jit_compile=True`, a tape around it, and optimizers of `tf.compat.v1` or of no known
-    library are refused there.
+    In the scope of a `tf.distribute.MirroredStrategy` or `MultiWorkerMirroredStrategy`, on variables and with an
+    optimizer made there, `loss_fn` runs on each replica and returns its part: the loss is the sum over the replicas,
+    and the gradients are. It may ask for `tf.distribute.get_replica_context().replica_id_in_sync_group`. With a `seed`
+    each replica gets one of its own, and of `data` its share of the rows of a batch. All replicas, on all machines,
+    decide alike and have the same variables, to the bit. `jit_compile=True`, a tape around it, and optimizers of
+    `tf.compat.v1` or of no known library are refused there.
 
     In TF2's eager mode the optimization runs at once:
 

@@ -67,13 +67,12 @@ def take_on_replicas(planned: Fused, gradients: Sequence, summed: bool) -> Fused
             )
             for i, part in enumerate(parts)
         ]
-        sums = _sums_of_parts(taken) if shards is not None else [[] for _ in taken]
+        sums = _sums_of_parts(taken) if shards is not None else []
         for i, (own, own_gradients) in enumerate(taken):
             if not own.variables:
                 continue
-            others = [s for j, of_part in enumerate(sums) if j != i for s in of_part]
             with tf.device(own.variables[0].device):
-                fused_step(own, own_gradients, loss=None, other_sums=others)
+                fused_step(own, own_gradients, loss=None, sums=sums)
                 for k, copy in zip(parts[i].indices, own.variables, strict=True):
                     constrain_copy(planned.variables[k], copy)
         if shards is not None:
@@ -110,15 +109,13 @@ class Part:
     indices: list[int]
 
 
-def _sums_of_parts(taken) -> list[list[tf.Tensor]]:
-    """For each part what the ops of the others must know of its gradients."""
+def _sums_of_parts(taken) -> list[tf.Tensor]:
+    """What the ops of all parts must know of the gradients of each other."""
     sums = []
     for own, own_gradients in taken:
-        if not own.variables:
-            sums.append([])
-            continue
-        with tf.device(own.variables[0].device):
-            sums.append(gradient_sums(own, own_gradients))
+        if own.variables:
+            with tf.device(own.variables[0].device):
+                sums += gradient_sums(own, own_gradients)
     return sums
 
 
