@@ -184,6 +184,25 @@ def test_a_dynamic_loss_scale(option, lookup):
     assert _updates(fused) == 2
 
 
+def test_a_loss_scale_beyond_float16():
+    """Of which the scaled gradients are, and the clipped ones."""
+    results = []
+    for prepare in (lambda o: o, fusemin.fuse):
+        with mirrored().scope():
+            x = tf.Variable([1.0, 2.0], dtype=tf.float16)
+            inner = keras.optimizers.SGD(0.5, clipnorm=0.5)
+            optimizer = prepare(keras.optimizers.LossScaleOptimizer(inner, initial_scale=2.0**16))
+            optimizer.build([x])
+
+        def step(x=x, optimizer=optimizer):
+            optimizer.apply_gradients([(6000.0 * tf.ones_like(x), x)])
+
+        mirrored().run(step)
+        results.append([v.numpy() for v in mirrored().experimental_local_results(x)])
+    assert results[0][0][0] < 1.0
+    np.testing.assert_array_equal(results[1], results[0])
+
+
 def test_a_dynamic_loss_scale_of_tf_keras():
     """Its wrapper leaves the update to what it wraps, inside of a cond in which all replicas are at once."""
 
