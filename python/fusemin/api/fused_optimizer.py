@@ -95,43 +95,43 @@ def fuse(optimizer: _Optimizer, *, shard_slots: bool = False) -> _Optimizer:
     """Makes an optimizer take fused steps, for loops that are not `minimize`.
 
     For `model.compile(optimizer=fusemin.fuse(optimizer))` and `model.fit`, and for loops of your own with
-    `tf.GradientTape`, eager or in a `tf.function`. The optimizer is changed in place: only its step, `apply` of
-    `keras.optimizers` and `apply_gradients` of the others, is another. Class, config, hyperparameters and variables are
-    the same, so checkpoints, `.keras` files and SavedModels that serve are, and load where fusemin is not installed.
-    Only a SavedModel with a signature that trains holds the op: it loads after `import fusemin`, or is saved inside of
-    `fusemin.stock()`. What is loaded, copied or made from the config is not fused: call `fuse` again.
+    `tf.GradientTape`, eager or in a `tf.function`. The optimizer is changed in place, and only its step: the method
+    `apply` of `keras.optimizers`, and `apply_gradients` of the others. Class, config, hyperparameters and variables
+    stay the same. So do checkpoints, `.keras` files and SavedModels for serving, which load where fusemin is not
+    installed. Only a SavedModel with a signature that trains contains fusemin's op: to load it, `import fusemin` first,
+    or save it inside of `fusemin.stock()`. An optimizer that is loaded, copied or made from the config is not fused:
+    call `fuse` again.
 
-    At each step the op is used if it can be, or else the optimizer's own method, with the same result: for an option
-    or an optimizer that is not fused, or a gradient that is None. Where XLA compiles the step, the op is compiled with
-    it, unless a gradient is sparse. `fusemin.explain(optimizer, variables)` and the debug log of the logger "fusemin"
-    say which of the two it is, and why.
+    At each step the op is used if it can be. Otherwise, for an option or an optimizer that is not fused, or a gradient
+    that is None, the optimizer's own method is, with the same result. Where XLA compiles the step, the op is compiled
+    with it, unless a gradient is sparse. `fusemin.explain(optimizer, variables)` and the debug log of the logger
+    "fusemin" say which of the two is used, and why.
 
-    In a MirroredStrategy or MultiWorkerMirroredStrategy a step is one sum of the gradients over the replicas, by
-    TensorFlow, and one op on each replica, but for `tf.compat.v1.train`. In other `tf.distribute` strategies of several
-    devices it is the optimizer's own.
+    Under a `tf.distribute.MirroredStrategy` or `MultiWorkerMirroredStrategy` TensorFlow sums the gradients over the
+    replicas once a step, and then one op updates the variables of each replica. Optimizers of `tf.compat.v1.train`, and
+    all optimizers under other strategies with several devices, take their own step.
 
     Args:
       optimizer: an optimizer of `keras.optimizers`, `tf_keras.optimizers`, `tf_keras.optimizers.legacy` or
-        `tf.compat.v1.train`. Of a LossScaleOptimizer the inner optimizer is fused, of a MultiOptimizer those that it
-        knows: where a function chooses them, `build` it first. Any other object with `apply_gradients`, and a subclass
-        that overrides a method that makes up the step, is left as it is.
-
-      shard_slots: in a MirroredStrategy, whether each replica holds and updates the slots of its own part of the
-        variables only, so that `n` replicas need an n-th of the memory for slots each (ZeRO-1, Rajbhandari et al.
-        2020). Call `fuse` in the strategy's scope, before the optimizer is built. Variables are shared out whole, the
-        largest first. Gradients are summed where their variable is updated, and the new values go to the others.
-        Results are as without; checkpoints are whole, and those of stock. The optimizer's own step cannot be taken
-        then: where the op cannot, it is an error.
+        `tf.compat.v1.train`, or of `fusemin.optimizers`. In a LossScaleOptimizer the inner optimizer is fused, in a
+        MultiOptimizer all that it knows; if a function chooses them, `build` it first. Any other object with
+        `apply_gradients`, and a subclass that overrides a method that makes up the step, is left as it is.
+      shard_slots: under a MirroredStrategy, whether each replica holds and updates the slots (what the optimizer keeps
+        for each variable) of its own part of the variables only, so that each of `n` replicas needs an n-th of the
+        memory for slots (ZeRO-1, Rajbhandari et al. 2020). Call `fuse` in the strategy's scope, before the optimizer is
+        built. Variables are shared out whole, the largest first. Gradients are summed where their variable is updated,
+        and the new values go to the others. Results are those without it. Checkpoints hold the slots whole, and load
+        where fusemin is not installed. What would leave the step to the optimizer is an error.
 
     Returns:
       The optimizer.
 
     Raises:
-      ValueError: `shard_slots`, and this is outside of a MirroredStrategy's scope, the optimizer is built, or is not
-        one of `keras.optimizers` or `fusemin.optimizers` that is fused.
-      TypeError: `optimizer` has no `apply_gradients`, or is a class. Later, of `apply_gradients`: an optimizer of
-        `tf.compat.v1.train` got a gradient of another dtype than the variable, which the message names; without `fuse`
-        that would abort the process.
+      ValueError: `shard_slots` is True, and `fuse` is called outside of a MirroredStrategy's scope, or the optimizer is
+        built already, or is not one of `keras.optimizers` or `fusemin.optimizers` that is fused.
+      TypeError: `optimizer` has no `apply_gradients`, or is a class. Later, by `apply_gradients`: an optimizer of
+        `tf.compat.v1.train` was given a gradient of another dtype than its variable, which the message names. Without
+        `fuse` that would abort the process.
 
     >>> import keras, tensorflow as tf, fusemin
     >>> x = tf.Variable([1.0, 2.0])

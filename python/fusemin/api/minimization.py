@@ -49,9 +49,9 @@ def minimize(
 
     Each of the `num_steps` steps differentiates `loss_fn()` with respect to the trainable variables, and updates them.
     What `trace_fn` returns for each step is stacked. Variables, and the optimizer's slots and iteration count, are left
-    as the optimizer itself would leave them, so training can go on without fusemin. If fusemin knows the optimizer, see
-    `explain`, one op updates all variables and writes the trace; otherwise `optimizer.apply_gradients` runs in the same
-    loop.
+    as the optimizer itself would leave them, so training can go on without fusemin. If fusemin knows the optimizer
+    (see `explain`), one op updates all variables and writes the trace. Otherwise `optimizer.apply_gradients` runs in
+    the same loop.
 
     Args:
       loss_fn: function `loss_fn()` that returns a floating `Tensor`, of any shape, or a list of them of one shape; the
@@ -62,67 +62,70 @@ def minimize(
         trace is empty.
       optimizer: an optimizer of `keras.optimizers`, `tf_keras.optimizers`, `tf_keras.optimizers.legacy` or
         `tf.compat.v1.train`, or any object with `apply_gradients(grads_and_vars)`.
-      convergence_criterion: None, or an object with `bootstrap` and `one_step`, as
-        `fusemin.LossNotDecreasing`. The loop is left at the first step where it has converged.
+      convergence_criterion: None, or an object with `bootstrap` and `one_step`, such as
+        `fusemin.LossNotDecreasing` or one of `fusemin.convergence`. The loop ends at the first step that has converged.
       batch_convergence_reduce_fn: function from the bool `Tensor` of the criterion, of the shape of the loss, to a bool
-        scalar: whether to stop. Without a criterion all elements of it are False.
+        scalar: whether to stop. Without a criterion all elements of the `Tensor` are False.
       trainable_variables: list, or other iterable or nested structure, of `tf.Variable`s or Keras variables, floating
         or complex, on any devices, or of what consists of them, such as a `tfp.util.TransformedVariable`. None for all
         trainable variables that `loss_fn` reads; those without a gradient, integers for example, are left out with a
         warning.
-      trace_fn: function of a `MinimizeTraceableQuantities` that returns a `Tensor` or a nested structure of them;
-        variables in it are read after the update. Or, in the older form, a function `trace_fn(loss, grads, variables)`;
-        the number of arguments decides. It is called a few times to be traced, and not at all afterwards: its ops
-        run at every step, Python in it does not. A progress bar or `print` in it needs `tf.py_function` or `tf.print`.
+      trace_fn: function of a `MinimizeTraceableQuantities` that returns a `Tensor` or a nested structure of them: what
+        to record of each step. Variables that it reads have their values after the update. It may also have the older
+        form `trace_fn(loss, grads, variables)`; the number of arguments decides. It is called a few times to be traced,
+        and not at all afterwards: its ops run at every step, Python in it does not. To print, use `tf.print`; for a
+        progress bar, `progress`.
       return_full_length_trace: whether to repeat the last row up to `num_steps` rows after convergence. If False the
         trace has a row for each step that was taken.
-      jit_compile: True to compile the whole loop with XLA, the fused update in it; "loss" to compile loss and gradients
-        only, for loops with other parts that XLA cannot compile; "auto" to compile the whole loop where XLA can, and
-        where so many steps win back the seconds that it takes. Any other value counts by its truth, so None is False.
-        Under a `tf.GradientTape` that is outside of what XLA compiles, True is taken as False.
-      seed: int, or int32 `Tensor` of shape [2], or a function that gives one, for a `loss_fn` that takes a `seed`. The
-        same seed gives the seeds, and so the trace, that `tfp.math.minimize` gives.
+      jit_compile: True to compile the whole loop with XLA, the fused update included; "loss" to compile the loss and
+        its gradients only, for loops with other parts that XLA cannot compile; "auto" to compile the whole loop if XLA
+        can, and if there are enough steps to win back the time that it takes. Any other value counts by its truth, so
+        None is False. Under a `tf.GradientTape` that is outside of what XLA compiles, True is taken as False.
+      seed: int, or int32 `Tensor` of shape [2], or a function that returns one, for a `loss_fn` that takes a `seed`.
+        The same seed gives the seeds, and so the trace, that `tfp.math.minimize` gives.
       name: name scope of the ops.
       progress, callbacks, every, time_limit, on_nonfinite, keep_best, restore_best, trace_every, trace_last, trace_to,
-        checkpoint, data: see `Minimizer.run`. Where a run may end early, call that: it also returns how it ended.
+        checkpoint, data: see `Minimizer.run`. If a run may end early, call that: it also returns how the run ended.
 
     Returns:
       What `trace_fn` returns, each `Tensor` with a leading dimension of steps.
 
     Raises:
-      TypeError: an argument is of a wrong type, `loss_fn` or `trace_fn` do not return tensors as described, a listed
+      TypeError: an argument is of a wrong type, `loss_fn` or `trace_fn` do not return tensors as described, or a listed
         variable is neither floating nor complex.
-      ValueError: `num_steps` is negative, `trainable_variables` is empty, the loss does not depend on one of them or,
-        without them, on any variable that it reads, `optimizer` was built for other variables, `jit_compile` is a str
-        other than "auto" and "loss".
-      NotImplementedError: it is called inside of the `run` of a `tf.distribute` strategy, in the scope of one that
-        keeps no copies of variables, or outside of the scope in which such variables were made; or in a scope with what
-        does not work there, see below.
+      ValueError: `num_steps` is negative; `trainable_variables` is empty; the loss does not depend on one of them or,
+        if they are not given, on any variable that it reads; `optimizer` was built for other variables; `jit_compile`
+        is a str other than "auto" and "loss"; or, in the scope of a strategy, a variable, or an optimizer of Keras 3,
+        was made outside of it.
+      NotImplementedError: it is called inside of `run` of a `tf.distribute` strategy, or in the scope of one that is
+        not named below; or outside of the scope, on variables of which a strategy keeps several copies; or in a scope,
+        with something that is refused there (see below).
       RuntimeError: one of the keywords after `name` is given in a graph, under a tape, or with
         `tf.config.run_functions_eagerly(True)`.
-      KeyboardInterrupt: Ctrl-C came. With one of them, and where one op updates all variables and the loop is not
-        compiled, after the step at hand, with all variables as it left them; else after all steps.
+      KeyboardInterrupt: Ctrl-C was pressed. With one of the keywords after `name`, or if one op updates all variables
+        and the loop is not compiled, it is raised after a whole step, soon. Else it is raised after all steps.
       NonFiniteError, CheckpointMismatchError: see `Minimizer.run`.
       tf.errors.FailedPreconditionError: a variable is not initialized.
       tf.errors.InvalidArgumentError: with `jit_compile`, XLA cannot compile an op; the message names it.
 
     Warns:
-      UserWarning: without `trainable_variables`, `loss_fn` reads no variable, or one without a gradient, or the weights
-        of a Keras layer that is frozen, which are trained.
+      UserWarning: `trainable_variables` is not given, and `loss_fn` reads no variable, or one without a gradient, or
+        the weights of a frozen Keras layer, which are trained.
       RuntimeWarning: the last loss of the default trace is not finite.
 
-    A `tf.GradientTape` around the call sees what is traced: the gradient of a row is that of the loss, of the gradient,
-    or of the read of the variable that it is. Nothing flows through the updates, as in stock;
-    `minimize_stateless` is for that.
+    Under a `tf.GradientTape` the trace can be differentiated: a row has the gradients of the loss, gradient or
+    variable that was recorded in it. None flow through the updates, as in `tfp.math.minimize`: for that there is
+    `minimize_stateless`.
 
     In the scope of a `tf.distribute.MirroredStrategy` or `MultiWorkerMirroredStrategy`, on variables and with an
-    optimizer made there, `loss_fn` runs on each replica and returns its part: the loss is the sum over the replicas,
-    and the gradients are. It may ask for `tf.distribute.get_replica_context().replica_id_in_sync_group`. With a `seed`
-    each replica gets one of its own, and of `data` its share of the rows of a batch. All replicas, on all machines,
-    decide alike and have the same variables, to the bit. `jit_compile=True`, a tape around it, and optimizers of
-    `tf.compat.v1` or of no known library are refused there.
+    optimizer made there, `loss_fn` runs on each replica and returns its part. Losses and gradients are summed over the
+    replicas. `loss_fn` learns by `tf.distribute.get_replica_context().replica_id_in_sync_group` which replica it is on.
+    With a `seed` each replica gets one of its own, and with `data` its share of the rows of each batch. All replicas,
+    on all machines, have the same variables, to the bit. Refused there are `jit_compile=True`, a tape around the call,
+    `tf.config.run_functions_eagerly(True)`, and optimizers of `tf.compat.v1` or of other libraries. In the scope of a
+    `OneDeviceStrategy` all is as without one.
 
-    In TF2's eager mode the optimization runs at once:
+    Called eagerly, the optimization runs at once:
 
     >>> import keras, tensorflow as tf, fusemin
     >>> x = tf.Variable(0.0)
@@ -131,7 +134,7 @@ def minimize(
     >>> losses.shape, round(float(x), 1)
     (TensorShape([200]), 5.0)
 
-    Inside a graph whatever depends on the trace waits for the optimization:
+    Inside a `tf.function`, what depends on the trace waits for the optimization:
 
     >>> @tf.function
     ... def fit():

@@ -51,10 +51,10 @@ _LOGGER = logging.getLogger("fusemin")
 
 
 class Minimizer:
-    """Minimizes a loss as often as it is called, tracing `loss_fn` and the loop at the first call only.
+    """Minimizes a loss as often as it is called, and traces `loss_fn` and the loop at the first call only.
 
-    Each call continues from the values that variables and optimizer have then. `fusemin.minimize` is one call of a
-    `Minimizer` that is thrown away.
+    Each call goes on from the values that variables and optimizer have then. `fusemin.minimize` makes a `Minimizer` for
+    one call.
 
     Args:
       loss_fn: see `minimize`; so are all other arguments.
@@ -64,9 +64,9 @@ class Minimizer:
       trainable_variables:
       trace_fn:
       return_full_length_trace:
-      jit_compile: if True, every new value of `num_steps` is compiled anew, since XLA needs static shapes. If "loss",
-        loss and gradients are compiled once. "auto" is decided for each number of steps by itself, and `explain` says
-        what came of it.
+      jit_compile: see `minimize`. With True the loop is compiled anew for every new value of `num_steps`, since XLA
+        needs static shapes. With "loss" the loss and its gradients are compiled once. "auto" decides for each number of
+        steps by itself; `explain` says what it chose.
       name:
 
     >>> import keras, tensorflow as tf, fusemin
@@ -157,43 +157,45 @@ class Minimizer:
         """Runs the optimization so that it can be watched, stopped and resumed.
 
         The steps are those of a call, to the bit. They are taken in segments of about 0.3 seconds, and in between
-        Python does what the keywords ask for. Ctrl-C ends the run after the segment at hand: what is returned is what
-        there is so far, and variables and optimizer are those after a whole step. A second Ctrl-C raises
-        KeyboardInterrupt as ever.
+        Python does what the keywords ask for. Ctrl-C ends the run after the segment at hand: `run` returns what there
+        is so far, and variables and optimizer are as a whole step left them. A second Ctrl-C raises KeyboardInterrupt
+        as usual.
 
         Args:
           num_steps: see `minimize`.
           seed: see `minimize`; None for none.
           progress: whether to show a bar, in a terminal or notebook; elsewhere it is silent. "always" shows it in files
             and logs too.
-          callbacks: function, or list of them, called with one `RunState`, which has `step`, `loss`, `trace` (the rows
-            since the last call) and `variables`. One that returns "stop" ends the run. What it assigns to variables,
-            such as a learning rate, the next step finds. `TensorBoard`, `CSVLog` and `ReduceOnPlateau` are callbacks.
-          every: after how many steps callbacks are called, an int, which is exact; or a `datetime.timedelta`; None for
-            a few times a second. They are called once more at the end for the rows that are left.
+          callbacks: function, or list of them, each called with a `RunState`, which has `step`, `loss`, `trace` (the
+            rows since the last call) and `variables`. One that returns "stop" ends the run. It may assign to variables,
+            such as a learning rate; the next step uses the new value. `TensorBoard`, `CSVLog` and `ReduceOnPlateau` are
+            callbacks.
+          every: how often callbacks are called: a number of steps, which is exact, or a `datetime.timedelta`. None for
+            a few times a second. They are called once more at the end, for the rows that are left.
           time_limit: seconds after which the run ends, tracing included.
-          on_nonfinite: what becomes of a step whose gradient is not finite: "continue" takes it as any other; "skip"
+          on_nonfinite: what to do with a step whose gradient is not finite: "continue" takes it like any other; "skip"
             leaves variables and optimizer as they are, and goes on. "stop" and "raise" end the run before such a step,
-            or one whose loss is not finite; "raise" by a `NonFiniteError`.
-          keep_best: True to keep the parameters of the smallest loss; or a function from what `trace_fn` returns at a
+            or one whose loss is not finite; "raise" raises a `NonFiniteError`.
+          keep_best: True to keep the parameters at the smallest loss; or a function from what `trace_fn` returns at a
             step to a scalar, whose smallest value is the best.
-          restore_best: whether to assign these to the variables at the end.
-          trace_every: of how many steps the trace has a row: those of steps 0, k, 2 k and so on.
-          trace_last: of how many of the last steps the trace has a row; None for all.
-          trace_to: directory of files of NumPy, one for each leaf, to which rows are appended, so that the trace takes
-            no memory. The trace that is returned is mapped from them.
-          checkpoint: a `Checkpoint`.
-          data: a `tf.data.Dataset` with elements of known shapes, without end or repeated from its start. `loss_fn` is
-            called with one at each step, before `seed`.
+          restore_best: whether to assign the best parameters to the variables at the end.
+          trace_every: with k, the trace has rows of steps 0, k, 2 k and so on only.
+          trace_last: with n, the trace has the last n rows only; None for all.
+          trace_to: directory for NumPy files, one for each `Tensor` of the trace, to which rows are appended, so that
+            the trace takes no memory. The trace that is returned is mapped from them.
+          checkpoint: a `Checkpoint`, which says where and how often to save the run; a run of the same program goes on
+            from what it finds there. None for no checkpoints.
+          data: a `tf.data.Dataset` with elements of known shapes. `loss_fn` is called with one element at each step,
+            as its first argument. At its end the dataset begins again.
 
         Returns:
           A `Result`.
 
         Raises:
-          TypeError, ValueError: see `minimize`, or a keyword is not as described.
+          TypeError, ValueError: see `minimize`; or a keyword is not as described.
           RuntimeError: it is called in a graph, under a tape, or with `tf.config.run_functions_eagerly(True)`.
-          NotImplementedError: see `minimize`; or in the scope of a `tf.distribute` strategy, `trace_to` with several
-            workers, or another `on_nonfinite` than "continue" with an optimizer that is not fused.
+          NotImplementedError: see `minimize`; or, in the scope of a `tf.distribute` strategy, `trace_to` is given with
+            several workers, or another `on_nonfinite` than "continue" with an optimizer that is not fused.
           FileNotFoundError: the workers of a job do not find the same checkpoint.
           NonFiniteError: see `on_nonfinite`.
           CheckpointMismatchError: the checkpoint is of another run.
