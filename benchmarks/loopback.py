@@ -6,6 +6,7 @@ the figures are those of the first. Rounds are interleaved.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -75,14 +76,13 @@ def _work(rounds: int, smoke: bool) -> dict:
     return found
 
 
-def _ports(number: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(number)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
+def free_ports(number: int) -> list[int]:
+    """Ports of this machine that nobody listens at."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for s in sockets:
+            s.bind(("127.0.0.1", 0))
+        return [s.getsockname()[1] for s in sockets]
 
 
 def main(arguments=None) -> int:
@@ -95,7 +95,7 @@ def main(arguments=None) -> int:
     if options.worker:
         print(json.dumps(_work(options.rounds, options.smoke)))
         return 0
-    addresses = [f"127.0.0.1:{port}" for port in _ports(2)]
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
     command = [sys.executable, "-m", "benchmarks.loopback", "--worker", "--rounds", str(options.rounds)]
     workers = []
     try:

@@ -15,18 +15,11 @@ import sys
 
 from benchmarks.slot_memory import record
 from benchmarks.timing import interleave, measure
+from benchmarks.two_replicas import mirrored
 
 NUMBER, SIZE, STEPS = 150, 100, 20
 STOCK, FUSED, SUM = "stock", "fused", "the sum alone"
 MINIMIZE, ALONE = "minimize", "minimize on one device"
-
-
-def _strategy():
-    import tensorflow as tf
-
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
 def _build(name, strategy, number):
@@ -94,7 +87,7 @@ def main(arguments=None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import numpy as np
 
-    strategy, number = _strategy(), 3 if options.smoke else NUMBER
+    strategy, number = mirrored(), 3 if options.smoke else NUMBER
     built = {name: _build(name, strategy, number) for name in (STOCK, FUSED, SUM)}
     for step, _ in built.values():
         step()

@@ -18,6 +18,7 @@ import sys
 import time
 
 from benchmarks.shapes import bert_base
+from benchmarks.two_replicas import mirrored
 
 STEPS = 5
 WHOLE, PARTS, SUM_OF_ALL = "slots on both", "slots in parts", "sum of all, then parts"
@@ -38,9 +39,7 @@ def _measure(rival: str, scale: int) -> dict:
     import fusemin
     from fusemin.update import replicas
 
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = mirrored()
     if rival == SUM_OF_ALL:
         sum_for_owners = replicas._sum
         replicas._sum = lambda strategy, gradients, containers, shards: sum_for_owners(

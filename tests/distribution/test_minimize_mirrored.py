@@ -10,7 +10,8 @@ import tensorflow as tf
 import tf_keras
 
 import fusemin
-from tests.distribution.two_replicas import Minimization, data, mirrored
+from benchmarks.two_replicas import mirrored
+from tests.distribution.two_replicas import Minimization, data
 from tests.support.fused_runs import debug_log
 
 NUM_STEPS = 8
@@ -171,6 +172,43 @@ def test_constraints():
     np.testing.assert_allclose(trace, [[0.05, 1.0], [0.05, 0.05], [0.05, 0.05]])
     for copy in x.values:
         np.testing.assert_allclose(copy, [0.05, 0.05])
+
+
+@pytest.mark.parametrize("name", ["fused", "not fused"])
+def test_constraints_of_keras_variables(name):
+    """Which the `tf.Variable`s inside do not know."""
+    make = (lambda: keras.optimizers.SGD(0.5)) if name == "fused" else NOT_FUSED["keras, a subclass"]
+    found = []
+    for strategy in (tf.distribute.get_strategy(), mirrored()):
+        with strategy.scope():
+            x = keras.Variable([0.01, 2.0], name="x")
+            x.constraint = keras.constraints.NonNeg()
+            number = strategy.num_replicas_in_sync
+
+            def loss(x=x, number=number):
+                return tf.reduce_sum(x.value) / number
+
+            fusemin.minimize(loss, 3, make(), trainable_variables=[x])
+        found.append([copy.numpy() for copy in strategy.experimental_local_results(x.value)])
+    np.testing.assert_array_equal(found[1], [found[0][0]] * 2)
+    assert found[0][0][0] == 0.0
+
+
+@pytest.mark.parametrize("name", ["keras, plain", "tf_keras, schedule"])
+def test_variables_of_several_dtypes(name):
+    """In a graph TensorFlow sums one dtype at a time, and stock fails."""
+    found = []
+    for strategy in (tf.distribute.get_strategy(), mirrored()):
+        with strategy.scope():
+            x, y = (tf.Variable([1.0, 3.0], dtype=dtype) for dtype in (tf.float32, tf.float64))
+            number = strategy.num_replicas_in_sync
+
+            def loss(x=x, y=y, number=number):
+                return (tf.reduce_sum(x**2) + tf.cast(tf.reduce_sum(y**2), tf.float32)) / number
+
+            trace = fusemin.minimize(loss, 4, MAKERS[name](), trainable_variables=[x, y])
+        found.append((trace, x.numpy(), y.numpy()))
+    tf.nest.map_structure(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), *found)
 
 
 def test_each_replica_has_a_seed_of_its_own():
@@ -416,3 +454,43 @@ def test_variables_of_another_place():
             fusemin.minimize(lambda: inside * outside, 3, adam())
     with pytest.raises(NotImplementedError, match=r"'inside:0' was made in the scope.*Call `minimize` in that scope"):
         fusemin.minimize(lambda: inside**2, 3, adam())
+
+
+OUTSIDE = {
+    "keras": (lambda: keras.optimizers.Adam(0.1), False),
+    "keras, built": (lambda: keras.optimizers.Adam(0.1), True),
+    "keras, not fused": (NOT_FUSED["keras, a subclass"], True),
+    "LossScaleOptimizer": (MAKERS["keras, LossScaleOptimizer"], True),
+    "fusemin": (lambda: fusemin.optimizers.Adan(0.1), False),
+}
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_an_optimizer_of_another_place(name):
+    """Each replica would count its step, and the copies would go apart."""
+    make, is_built = OUTSIDE[name]
+    optimizer = make()
+    with mirrored().scope():
+        x = tf.Variable([1.0, 2.0], name="x")
+    if is_built:
+        optimizer.build([x])
+    with (
+        mirrored().scope(),
+        pytest.raises(ValueError, match=r"was made outside of the scope.*and the optimizer, in `strategy.scope\(\)`"),
+    ):
+        fusemin.minimize(lambda: tf.reduce_sum(x**2), 3, optimizer)
+    for copy in x.values:
+        np.testing.assert_array_equal(copy, [1.0, 2.0])
+
+
+@pytest.mark.parametrize("family", ["tf_keras", "legacy"])
+def test_an_optimizer_that_makes_its_variables_later_may_be_made_outside(family):
+    found = []
+    for strategy in (tf.distribute.get_strategy(), mirrored()):
+        optimizer = OPTIMIZERS[family].Adam(0.1)
+        with strategy.scope():
+            x, number = tf.Variable([1.0, 2.0]), strategy.num_replicas_in_sync
+            found.append(
+                fusemin.minimize(lambda x=x, number=number: tf.reduce_sum(x**2) / number, 4, optimizer).numpy()
+            )
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-6)

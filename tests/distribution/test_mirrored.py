@@ -9,8 +9,9 @@ import tensorflow as tf
 import tf_keras
 
 import fusemin
+from benchmarks.two_replicas import mirrored
 from fusemin import graphs
-from tests.distribution.two_replicas import Regression, mirrored
+from tests.distribution.two_replicas import Regression
 from tests.support.fused_runs import debug_log
 
 OPTIMIZERS = {
@@ -183,6 +184,25 @@ def test_a_dynamic_loss_scale(option, lookup):
     assert _updates(fused) == 2
 
 
+def test_a_loss_scale_beyond_float16():
+    """Of which the scaled gradients are, and the clipped ones."""
+    results = []
+    for prepare in (lambda o: o, fusemin.fuse):
+        with mirrored().scope():
+            x = tf.Variable([1.0, 2.0], dtype=tf.float16)
+            inner = keras.optimizers.SGD(0.5, clipnorm=0.5)
+            optimizer = prepare(keras.optimizers.LossScaleOptimizer(inner, initial_scale=2.0**16))
+            optimizer.build([x])
+
+        def step(x=x, optimizer=optimizer):
+            optimizer.apply_gradients([(6000.0 * tf.ones_like(x), x)])
+
+        mirrored().run(step)
+        results.append([v.numpy() for v in mirrored().experimental_local_results(x)])
+    assert results[0][0][0] < 1.0
+    np.testing.assert_array_equal(results[1], results[0])
+
+
 def test_a_dynamic_loss_scale_of_tf_keras():
     """Its wrapper leaves the update to what it wraps, inside of a cond in which all replicas are at once."""
 
@@ -325,6 +345,30 @@ def test_a_sparse_gradient(family):
     _assert_same(stock, fused, ROUNDED)
     # The legacy Adam has another rule for slices.
     assert _updates(fused) == (4 if family == "legacy" else 2)
+
+
+@pytest.mark.parametrize("how", ["graph", "eager"])
+@pytest.mark.parametrize("family", ["keras", "tf_keras", "legacy"])
+def test_variables_of_several_dtypes(family, how):
+    """Which stock cannot sum in a graph: it is compared eagerly."""
+    results = []
+    for prepare in (lambda o: o, fusemin.fuse):
+        with mirrored().scope():
+            variables = [tf.Variable([1.0, 2.0], dtype=dtype) for dtype in (tf.float32, tf.float64)]
+            optimizer = prepare(OPTIMIZERS[family]["SGD"]())
+
+        def step(variables=variables, optimizer=optimizer):
+            optimizer.apply_gradients([(2.0 * v, v) for v in variables])
+
+        def take(step=step):
+            mirrored().run(step)
+
+        take = tf.function(take) if how == "graph" and results else take
+        for _ in range(3):
+            take()
+        results.append([v.numpy() for variable in variables for v in mirrored().experimental_local_results(variable)])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(b, a, rtol=ROUNDED)
 
 
 @pytest.mark.parametrize("family", ["keras", "tf_keras", "legacy"])

@@ -1,17 +1,16 @@
 """What needs processes of its own: logical devices, and several workers over loopback."""
 
-import contextlib
 import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from benchmarks.loopback import free_ports
 from tests.distribution.two_replicas import ROOT, Minimization, run_tests
 from tests.distribution.worker import NUM_STEPS, OPTIMIZERS, RUN_STEPS
 
@@ -27,14 +26,6 @@ def test_on_two_logical_cpus(file, least):
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= least
 
 
-def _free_ports(number: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
-
-
 class _Workers:
     """A job of several workers over loopback. None of them outlives the `with`, whatever became of the others."""
 
@@ -42,7 +33,7 @@ class _Workers:
         self._number, self._folder, self._arguments = number, folder, arguments
 
     def __enter__(self):
-        addresses = [f"127.0.0.1:{port}" for port in _free_ports(self._number)]
+        addresses = [f"127.0.0.1:{port}" for port in free_ports(self._number)]
         self.processes = []
         for i in range(self._number):
             config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": i}}

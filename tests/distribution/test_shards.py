@@ -12,9 +12,10 @@ import tensorflow as tf
 import tf_keras
 
 import fusemin
+from benchmarks.two_replicas import mirrored
 from fusemin.update import replicas
 from fusemin.update.shards import balanced
-from tests.distribution.two_replicas import Regression, mirrored
+from tests.distribution.two_replicas import Regression
 from tests.support.fused_runs import debug_log
 
 SHARD = functools.partial(fusemin.fuse, shard_slots=True)

@@ -1,10 +1,9 @@
-"""Two logical CPUs and a MirroredStrategy over them. They must be there before TensorFlow makes its devices, so what
-uses them runs in a process of its own: `run_tests`."""
+"""Fits on the two logical CPUs of `benchmarks.two_replicas`. They must be there before TensorFlow makes its devices, so
+what uses them runs in a process of its own: `run_tests`."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import pathlib
 import subprocess
@@ -16,7 +15,6 @@ import tensorflow as tf
 import fusemin
 
 ROOT = pathlib.Path(__file__).parents[2]
-DEVICES = ["CPU:0", "CPU:1"]
 
 
 def run_tests(*arguments, timeout=600) -> subprocess.CompletedProcess:
@@ -26,14 +24,6 @@ def run_tests(*arguments, timeout=600) -> subprocess.CompletedProcess:
     return subprocess.run(
         [*command, *arguments], cwd=ROOT, env=environment, timeout=timeout, capture_output=True, text=True
     )
-
-
-@functools.cache
-def mirrored() -> tf.distribute.MirroredStrategy:
-    """One for the process: eager steps of a second one get the numbers that TensorFlow gave to sums of the first."""
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * len(DEVICES))
-    return tf.distribute.MirroredStrategy(DEVICES)
 
 
 def data() -> tuple[np.ndarray, np.ndarray]:

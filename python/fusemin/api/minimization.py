@@ -95,7 +95,8 @@ def minimize(
         variable is neither floating nor complex.
       ValueError: `num_steps` is negative; `trainable_variables` is empty; the loss does not depend on one of them or,
         if they are not given, on any variable that it reads; `optimizer` was built for other variables; `jit_compile`
-        is a str other than "auto" and "loss"; or, in the scope of a strategy, a variable was made outside of it.
+        is a str other than "auto" and "loss"; or, in the scope of a strategy, a variable, or an optimizer of Keras 3,
+        was made outside of it.
       NotImplementedError: it is called inside of `run` of a `tf.distribute` strategy, or in the scope of one that is
         not named below; or outside of the scope, on variables of which a strategy keeps several copies; or in a scope,
         with something that is refused there (see below).
@@ -116,11 +117,11 @@ def minimize(
     variable that was recorded in it. None flow through the updates, as in `tfp.math.minimize`: for that there is
     `minimize_stateless`.
 
-    In the scope of a `tf.distribute.MirroredStrategy` or `MultiWorkerMirroredStrategy`, on variables made there,
-    `loss_fn` runs on each replica and returns its part. Losses and gradients are summed over the replicas. `loss_fn`
-    learns by `tf.distribute.get_replica_context().replica_id_in_sync_group` which replica it is on. With a `seed` each
-    replica gets one of its own, and with `data` its share of the rows of each batch. All replicas, on all machines,
-    have the same variables, to the bit. Refused there are `jit_compile=True`, a tape around the call,
+    In the scope of a `tf.distribute.MirroredStrategy` or `MultiWorkerMirroredStrategy`, on variables and with an
+    optimizer made there, `loss_fn` runs on each replica and returns its part. Losses and gradients are summed over the
+    replicas. `loss_fn` learns by `tf.distribute.get_replica_context().replica_id_in_sync_group` which replica it is on.
+    With a `seed` each replica gets one of its own, and with `data` its share of the rows of each batch. All replicas,
+    on all machines, have the same variables, to the bit. Refused there are `jit_compile=True`, a tape around the call,
     `tf.config.run_functions_eagerly(True)`, and optimizers of `tf.compat.v1` or of other libraries. In the scope of a
     `OneDeviceStrategy` all is as without one.
 

@@ -214,6 +214,10 @@ class Family(abc.ABC):
         """What of this instance, or of a variable as users know it, stock refuses with a sparse gradient, or None."""
         return None
 
+    def strategy(self, optimizer) -> tf.distribute.Strategy | None:
+        """The `tf.distribute` strategy that an optimizer was made for, if it can take no step under another one."""
+        return None
+
     def options_before_sum(self, optimizer) -> tuple[str, ...]:
         """The names in `option_numbers` of what a step under a strategy with replicas does on each of them before the
         gradients are summed."""

@@ -22,7 +22,10 @@ def _values(gradient) -> tf.Tensor:
 
 
 def _scaled(gradient, scale: tf.Tensor):
-    values = _values(gradient) * tf.cast(scale, gradient.dtype)
+    values = _values(gradient)
+    # A scale may be larger than what float16 holds, where what is scaled is not.
+    wide = values.dtype if values.dtype.size >= scale.dtype.size else scale.dtype
+    values = tf.cast(tf.cast(values, wide) * tf.cast(scale, wide), values.dtype)
     if not isinstance(gradient, tf.IndexedSlices):
         return values
     return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
@@ -202,6 +205,9 @@ class Keras3(Family):
         inner = self.inner(optimizer)
         clips_globally = "global_clipnorm" in clipping_options(inner)
         return dataclasses.replace(adapter.sparse(inner), separate_duplicates=not clips_globally)
+
+    def strategy(self, optimizer):
+        return optimizer._distribution_strategy
 
     def options_before_sum(self, optimizer):
         inner = self.inner(optimizer)

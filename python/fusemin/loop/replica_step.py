@@ -2,8 +2,8 @@
 replica.
 
 All of it is in the cross-replica context, in which the loop is: it calls the replicas for their losses and gradients
-only. These are added up in one batch of the strategy's own reductions, so the copies stay the same to the bit, and so
-does all that is decided of a loss on several machines.
+only. These are added up by the strategy's own reductions, so the copies stay the same to the bit, and so does all that
+is decided of a loss on several machines.
 """
 
 import logging
@@ -22,8 +22,10 @@ from fusemin.update.copies import container_of, copies_of
 from fusemin.update.fused_step import fused_step
 from fusemin.update.gradients import densify, is_sparse
 from fusemin.update.plan import Stock
-from fusemin.update.replica_binding import bind_replicas, computed_once
-from fusemin.update.replication import check_copies
+from fusemin.update.reduction import sum_over_replicas
+from fusemin.update.replica_binding import bind_replicas
+from fusemin.update.replicas import computed_hyperparameters, with_computed
+from fusemin.update.replication import check_copies, check_optimizer_of_strategy
 
 _LOGGER = logging.getLogger("fusemin")
 
@@ -40,8 +42,8 @@ class ReplicaStep(VariableStep):
       update: that of the first replica of this machine, if the ops do the update, else None.
 
     Raises:
-      TypeError, ValueError: see `VariableStep`; or the parts of the replicas do not fit each other, or a variable was
-        made outside of the scope.
+      TypeError, ValueError: see `VariableStep`; or the parts of the replicas do not fit each other, or a variable, or
+        the optimizer, was made outside of the scope.
       NotImplementedError: the optimizer's own method cannot add up the gradients.
     """
 
@@ -51,6 +53,7 @@ class ReplicaStep(VariableStep):
     def __init__(self, strategy, loss_fn, optimizer, trainable_variables, use_seed, compile_loss=False, inputs=()):
         self._strategy, self.update, self._updates = strategy, None, []
         check_shares(inputs, strategy.num_replicas_in_sync)
+        check_optimizer_of_strategy(optimizer, strategy)
         seed = tf.TensorSpec([2], tf.int32) if use_seed else None
 
         def trace(parts: bool):
@@ -118,7 +121,9 @@ class ReplicaStep(VariableStep):
                 self._apply(parts)
                 return list(buffers)
             written = list(buffers)
-            for replica, one in enumerate(computed_once(self._updates)):
+            # For all by one replica's count, which its op advances.
+            computed = computed_hyperparameters(self.update)
+            for replica, one in enumerate(with_computed(bound, computed) for bound in self._updates):
                 with tf.device(one.variables[0].device):
                     if replica == 0:
                         written = fused_step(one, gradients[0], loss, sources, buffers, row, row_offset, in_loop)
@@ -190,7 +195,7 @@ def _sum_over_replicas(strategy, differentiate, variables, found, seed, inputs, 
                 differentiate, *tf.nest.map_structure(tf.type_spec_from_value, (own_seed, *own)), jit_compile=True
             )
         loss, gradients = function(own_seed, *own)
-        replicas.append((loss.shape, [container_of(v) or v for v in variables]))
+        replicas.append((loss.shape, [_as_known(v) for v in variables]))
         _check_alike(*replicas[0], *replicas[-1])
         return loss, gradients
 
@@ -200,14 +205,19 @@ def _sum_over_replicas(strategy, differentiate, variables, found, seed, inputs, 
     check_copies(containers, strategy)
     # The loss goes where the gradients go.
     pairs = [(losses, containers[0] if containers else losses), *zip(gradients, containers, strict=True)]
-    reduced = strategy.extended.batch_reduce_to("SUM", pairs)
-    local = [strategy.experimental_local_results(value) for value in reduced]
+    local = [strategy.experimental_local_results(value) for value in sum_over_replicas(strategy, pairs)]
     own_parts = [strategy.experimental_local_results(g) for g in gradients] if parts else []
 
     def of_each_replica(values):
         return [[of_replicas[i] for of_replicas in values] for i in range(len(replicas))]
 
     return local[0][0], of_each_replica(local[1:]), of_each_replica(own_parts)
+
+
+def _as_known(variable):
+    """A variable that code of a replica read, as the user knows it: what a strategy keeps for one of its copies."""
+    # Not that inside of a variable of Keras, which knows its constraint.
+    return (container_of(variable) or variable) if isinstance(variable, tf.Variable) else variable
 
 
 def _check_alike(shape, variables, other_shape, other_variables) -> None:

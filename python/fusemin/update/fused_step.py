@@ -70,7 +70,7 @@ def fused_step(
     in_loop: bool = False,
     after: Sequence[tf.Tensor] = (),
     advance: bool = True,
-    other_sums: Sequence[tf.Tensor] = (),
+    sums: Sequence[tf.Tensor] = (),
 ) -> list[tf.Tensor]:
     """Updates all variables by one step and writes one row of the traces.
 
@@ -86,7 +86,7 @@ def fused_step(
         which must not have an update that was compiled for the body of a loop.
       after: floating scalars that must be computed before the update, or XLA would copy for them what it replaces.
       advance: whether the step counts, and so advances the count of steps and the scalars of rule and options.
-      other_sums: what `gradient_sums` returns for the other parts, of a step that is taken in several calls.
+      sums: of a step that is taken in several calls, what `gradient_sums` returns for each of them.
 
     Returns:
       The buffers with the row written.
@@ -95,10 +95,8 @@ def fused_step(
     traces = list(buffers)
     values = [g.values if is_sparse(g) else g for g in gradients]
     groups = _groups(update, gradients)
-    sums = []
-    if len(groups) > 1 or other_sums:
-        sums = [*gradient_sums(update, gradients), *other_sums]
-        sums = [tf.add_n(sums)] if sums else []
+    sums = list(sums) or (gradient_sums(update, gradients) if len(groups) > 1 else [])
+    sums = [tf.add_n(sums)] if sums else []
     for rule_name, group in groups:
         rule = _build.RULES[rule_name]
         dtype, device = update.variables[group[0]].dtype, update.variables[group[0]].device

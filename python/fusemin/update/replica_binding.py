@@ -1,13 +1,12 @@
 """The step of `minimize` on replicas, bound: as on one device, on the copies of each."""
 
-import dataclasses
 from collections.abc import Sequence
 
 import tensorflow as tf
 
-from fusemin.families import FusedUpdate, create_slots, find_family
+from fusemin.families import FusedUpdate, create_slots
 from fusemin.update.copies import container_of
-from fusemin.update.plan import Stock, find_placement_reason, plan
+from fusemin.update.plan import Stock, plan
 from fusemin.update.replicas import parts_of_replicas
 
 
@@ -35,43 +34,9 @@ def bind_replicas(
         return planned
     if planned.shards is not None:
         return Stock("its slots are in parts (`shard_slots=True`), so that `apply_gradients` shares the update out")
-    create_slots(find_family(optimizer), optimizer, list(variables), strategy)
+    create_slots(planned.family, optimizer, list(variables), strategy)
     bound = planned.bind()
     if isinstance(bound, Stock):
         return bound
-    parts = parts_of_replicas(strategy, bound, [container_of(v) or v for v in planned.unwrapped])
-    if isinstance(parts, Stock):
-        return parts
-    updates = [part.update for part in parts]
-    reasons = (find_placement_reason(update, planned.context) for update in updates)
-    reason = next((reason for reason in reasons if reason is not None), None)
-    return updates if reason is None else Stock(reason)
-
-
-def computed_once(updates: Sequence[FusedUpdate]) -> list[FusedUpdate]:
-    """For one step, whose ops are then built replica by replica: the updates, with hyperparameters that are computed,
-    such as those of a schedule, computed for the first replica only. For the others it would be too late: they are
-    computed of the first replica's count, which its op advances."""
-    values: dict[tuple[str, tf.DType], tf.Tensor] = {}
-
-    def once(name, compute):
-        def value(dtype):
-            if (name, dtype) not in values:
-                values[name, dtype] = compute(dtype)
-            return values[name, dtype]
-
-        return value
-
-    def is_computed(value):
-        return callable(value) and not isinstance(value, tf.Variable)
-
-    return [
-        dataclasses.replace(
-            update,
-            hyperparameters={
-                name: once(name, value) if is_computed(value) else value
-                for name, value in update.hyperparameters.items()
-            },
-        )
-        for update in updates
-    ]
+    parts = parts_of_replicas(planned, bound, [container_of(v) or v for v in planned.unwrapped])
+    return parts if isinstance(parts, Stock) else [part.update for part in parts]

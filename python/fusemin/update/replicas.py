@@ -1,13 +1,12 @@
 """A step under a `tf.distribute` strategy that keeps a copy of each variable for each replica.
 
 As in the libraries, each replica first does to its gradients what is done before a sum, the gradients of all replicas
-are summed in one call of TensorFlow, and then each replica updates its own copies by the same numbers; here by one op,
-which does all that comes after the sum: the optimizer has an operation for each variable, and for each of its options.
+are summed at once, and then each replica updates its own copies by the same numbers; here by one op, which does all
+that comes after the sum: the optimizer has an operation for each variable, and for each of its options.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
@@ -19,6 +18,7 @@ from fusemin.update.copies import container_of, copies_of, copy_of
 from fusemin.update.fused_step import fused_step, gradient_sums
 from fusemin.update.gpu_support import is_on_gpu
 from fusemin.update.plan import ACCUMULATION, OVER_ALL, Fused, Stock, find_placement_reason
+from fusemin.update.reduction import sum_over_replicas
 from fusemin.update.shards import Shards
 from fusemin.update.stock_ops import is_stock
 
@@ -41,7 +41,7 @@ def take_on_replicas(planned: Fused, gradients: Sequence, summed: bool) -> Fused
     # A replica may have a thread of its own, where no context is open that is open around `strategy.run`.
     if tf.distribute.get_replica_context().merge_call(lambda strategy: is_stock()):
         return Stock("this is inside of fusemin.stock()")
-    strategy, shards = planned.context.strategy, planned.shards
+    shards = planned.shards
     containers = [container_of(v) or v for v in planned.unwrapped]
     bound = planned.bind()
     if isinstance(bound, Stock):
@@ -51,33 +51,28 @@ def take_on_replicas(planned: Fused, gradients: Sequence, summed: bool) -> Fused
         if reason is not None:
             return Stock(reason)
     done = planned.family.options_before_sum(planned.optimizer)
-    parts = parts_of_replicas(strategy, bound, containers, done, shards)
+    parts = parts_of_replicas(planned, bound, containers, done)
     if isinstance(parts, Stock):
         return parts
-    reasons = (find_placement_reason(part.update, planned.context) for part in parts)
-    reason = next((reason for reason in reasons if reason is not None), None)
-    if reason is not None:
-        return Stock(reason)
     prepared = planned.family.prepare_on_replica(planned.optimizer, list(gradients))
-    computed = _compute(bound)
+    computed = computed_hyperparameters(bound)
 
     def update(strategy, gradients, computed):
         if not summed:
             gradients = _sum(strategy, gradients, containers, shards)
         taken = [
             (
-                _with_computed(part.update, {key: copy_of(value, i) for key, value in computed.items()}),
+                with_computed(part.update, {key: copy_of(value, i) for key, value in computed.items()}),
                 [copy_of(gradients[k], i) for k in part.indices],
             )
             for i, part in enumerate(parts)
         ]
-        sums = _sums_of_parts(taken) if shards is not None else [[] for _ in taken]
+        sums = _sums_of_parts(taken) if shards is not None else []
         for i, (own, own_gradients) in enumerate(taken):
             if not own.variables:
                 continue
-            others = [s for j, of_part in enumerate(sums) if j != i for s in of_part]
             with tf.device(own.variables[0].device):
-                fused_step(own, own_gradients, loss=None, other_sums=others)
+                fused_step(own, own_gradients, loss=None, sums=sums)
                 for k, copy in zip(parts[i].indices, own.variables, strict=True):
                     constrain_copy(planned.variables[k], copy)
         if shards is not None:
@@ -114,15 +109,13 @@ class Part:
     indices: list[int]
 
 
-def _sums_of_parts(taken) -> list[list[tf.Tensor]]:
-    """For each part what the ops of the others must know of its gradients."""
+def _sums_of_parts(taken) -> list[tf.Tensor]:
+    """What the ops of all parts must know of the gradients of each other."""
     sums = []
     for own, own_gradients in taken:
-        if not own.variables:
-            sums.append([])
-            continue
-        with tf.device(own.variables[0].device):
-            sums.append(gradient_sums(own, own_gradients))
+        if own.variables:
+            with tf.device(own.variables[0].device):
+                sums += gradient_sums(own, own_gradients)
     return sums
 
 
@@ -164,7 +157,7 @@ def _sum(strategy, gradients: list, containers: list, shards: Shards | None) -> 
         return sums
     if shards is None:
         pairs = [(gradients[k], containers[k]) for k in own]
-        summed = strategy.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, pairs)
+        summed = sum_over_replicas(strategy, pairs)
     else:
         # TensorFlow's collectives sum for all replicas, whatever the destination; this one sends to one of them.
         devices = strategy.extended.worker_devices
@@ -176,18 +169,17 @@ def _sum(strategy, gradients: list, containers: list, shards: Shards | None) -> 
 
 
 def parts_of_replicas(
-    strategy, bound: families.FusedUpdate, containers: list, done: Sequence[str] = (), shards: Shards | None = None
+    planned: Fused, bound: families.FusedUpdate, containers: list, done: Sequence[str] = ()
 ) -> list[Part] | Stock:
-    """For each replica of this machine what its op updates.
+    """For each replica of this machine what its op updates; or why the ops cannot.
 
     Args:
-      strategy: that keeps the copies.
-      bound: the optimizer, bound to variables with several copies.
-      containers: these variables.
+      planned: for a strategy of `plan.REPLICATED`.
+      bound: what `planned` binds.
+      containers: the variables, with their copies.
       done: names of the options that replicas have applied to their gradients.
-      shards: who owns which variable, if slots are in parts.
     """
-    number = len(strategy.extended.worker_devices)
+    shards, number = planned.shards, len(planned.context.strategy.extended.worker_devices)
     of_variables = [
         *(slot for slots in bound.slots for slot in slots),
         *(*bound.options.averages, *bound.options.accumulators),
@@ -226,12 +218,15 @@ def parts_of_replicas(
         )
         return Part(update, indices)
 
-    return [part(i) for i in range(number)]
+    parts = [part(i) for i in range(number)]
+    reasons = (find_placement_reason(part.update, planned.context) for part in parts)
+    reason = next((reason for reason in reasons if reason is not None), None)
+    return parts if reason is None else Stock(reason)
 
 
-def _compute(bound: families.FusedUpdate) -> dict[tuple[str, str], Any]:
-    """The hyperparameters that are computed for each step, by name and dtype; by each replica, as in the libraries, and
-    before any of them counts the step."""
+def computed_hyperparameters(bound: families.FusedUpdate) -> dict[tuple[str, str], tf.Tensor]:
+    """The hyperparameters that are computed for each step, such as those of a schedule, by name and dtype. To be called
+    before a replica counts the step."""
     dtypes = list(dict.fromkeys(v.dtype for v in bound.variables))
     functions = {
         name: value
@@ -245,8 +240,8 @@ def _compute(bound: families.FusedUpdate) -> dict[tuple[str, str], Any]:
     }
 
 
-def _with_computed(update: families.FusedUpdate, computed: dict) -> families.FusedUpdate:
-    """An update whose hyperparameters were computed before."""
+def with_computed(update: families.FusedUpdate, computed: Mapping) -> families.FusedUpdate:
+    """An update with what `computed_hyperparameters` returned."""
 
     def known(name: str) -> Callable:
         return lambda dtype: computed[name, dtype.name]

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from fusemin.families import find_family
 from fusemin.update.copies import container_of
 from fusemin.update.plan import REPLICATED
 
@@ -64,3 +65,15 @@ def check_copies(variables: list[tf.Variable], strategy: tf.distribute.Strategy)
                 "called in, which keeps no copy of it for each replica. Make the variables, and the optimizer, in "
                 "`strategy.scope()` too."
             )
+
+
+def check_optimizer_of_strategy(optimizer, strategy: tf.distribute.Strategy) -> None:
+    """Raises a ValueError if an optimizer was made for another strategy: each replica would count its steps."""
+    family = find_family(optimizer)
+    made_for = None if family is None else family.strategy(family.inner(optimizer))
+    if made_for is not None and made_for is not strategy:
+        raise ValueError(
+            f"`optimizer`, a {type(optimizer).__name__}, was made outside of the scope of the "
+            f"{type(strategy).__name__} that `minimize` is called in, and keeps no copy of its variables for each "
+            "replica. Make the variables, and the optimizer, in `strategy.scope()` too."
+        )
