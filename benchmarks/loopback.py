@@ -15,36 +15,13 @@ import statistics
 import subprocess
 import sys
 
+from benchmarks.replicated_steps import FUSED, STOCK, SUM, build_step
 from benchmarks.slot_memory import record
 from benchmarks.timing import interleave, measure
 
-STOCK, FUSED, SUM = "stock", "fused", "the sum alone"
 # Number and size of the variables.
 CASES = {"150 x 100": (150, 100), "10 x 100,000": (10, 100_000), "10 x 1,000,000": (10, 1_000_000)}
 SECONDS = 420
-
-
-def _build(name, strategy, number, size):
-    import keras
-    import tensorflow as tf
-
-    import fusemin
-
-    with strategy.scope():
-        variables = [tf.Variable(tf.ones([size]), name=f"x{i}") for i in range(number)]
-        optimizer = keras.optimizers.Adam(1e-3)
-        if name == FUSED:
-            optimizer = fusemin.fuse(optimizer)
-        optimizer.build(variables)
-
-    def on_replica():
-        gradients = [0.5 * x for x in variables]
-        if name == SUM:
-            tf.distribute.get_replica_context().all_reduce("SUM", gradients)
-        else:
-            optimizer.apply_gradients(list(zip(gradients, variables, strict=True)))
-
-    return tf.function(lambda: strategy.run(on_replica))
 
 
 def _work(rounds: int, smoke: bool) -> dict:
@@ -57,7 +34,7 @@ def _work(rounds: int, smoke: bool) -> dict:
             continue
         steps_a_round = max(1, 1_000_000 // (number * size))
         steps_a_round = min(steps_a_round, 20)
-        built = {name: _build(name, strategy, number, size) for name in (SUM, FUSED, STOCK)}
+        built = {name: build_step(name, strategy, number, size)[0] for name in (SUM, FUSED, STOCK)}
         for step in built.values():
             step()
 

@@ -13,38 +13,13 @@ import pathlib
 import statistics
 import sys
 
+from benchmarks.replicated_steps import FUSED, STOCK, SUM, build_step
 from benchmarks.slot_memory import record
 from benchmarks.timing import interleave, measure
 from benchmarks.two_replicas import mirrored
 
 NUMBER, SIZE, STEPS = 150, 100, 20
-STOCK, FUSED, SUM = "stock", "fused", "the sum alone"
 MINIMIZE, ALONE = "minimize", "minimize on one device"
-
-
-def _build(name, strategy, number):
-    """A function that takes a step, and the variables."""
-    import keras
-    import tensorflow as tf
-
-    import fusemin
-
-    with strategy.scope():
-        variables = [tf.Variable(tf.ones([SIZE]), name=f"x{i}") for i in range(number)]
-        optimizer = keras.optimizers.Adam(1e-3)
-        if name == FUSED:
-            optimizer = fusemin.fuse(optimizer)
-        optimizer.build(variables)
-
-    def on_replica():
-        gradients = [0.5 * x for x in variables]
-        if name == SUM:
-            # Not returned: handing over 300 tensors takes longer than the update.
-            tf.distribute.get_replica_context().all_reduce("SUM", gradients)
-        else:
-            optimizer.apply_gradients(list(zip(gradients, variables, strict=True)))
-
-    return tf.function(lambda: strategy.run(on_replica)), variables
 
 
 def _build_minimize(strategy, number):
@@ -88,7 +63,7 @@ def main(arguments=None) -> int:
     import numpy as np
 
     strategy, number = mirrored(), 3 if options.smoke else NUMBER
-    built = {name: _build(name, strategy, number) for name in (STOCK, FUSED, SUM)}
+    built = {name: build_step(name, strategy, number, SIZE) for name in (STOCK, FUSED, SUM)}
     for step, _ in built.values():
         step()
     for mine, theirs in zip(built[FUSED][1], built[STOCK][1], strict=True):
