@@ -176,7 +176,7 @@ def _check_can_shard(optimizer) -> None:
     name, family = type(optimizer).__name__, find_family(optimizer)
     reason = find_class_reason(optimizer)
     if not isinstance(tf.distribute.get_strategy(), tf.distribute.MirroredStrategy):
-        reason = "this is outside of the scope of a tf.distribute.MirroredStrategy"
+        reason = "this is outside of the scope of a tf.distribute.MirroredStrategy; make and `fuse` the optimizer in it"
     elif family is None or not family.shards_slots:
         reason = f"{name} is not of `keras.optimizers` or `fusemin.optimizers`"
     elif optimizer.built:

@@ -10,9 +10,11 @@ class NonFiniteError(FloatingPointError):
     """
 
     def __init__(self, step: int, variable: str | None) -> None:
+        # "skip" is about gradients.
+        skip = "" if variable is None else ", or on_nonfinite='skip' to go on without such steps"
         super().__init__(
             f"{described(step, variable)}; the variables are those before this step. Try a smaller learning rate or "
-            "clipnorm, or on_nonfinite='skip' to go on without such steps"
+            f"clipnorm{skip}"
         )
         self.step, self.variable = step, variable
 

@@ -73,7 +73,7 @@ def check_optimizer_of_strategy(optimizer, strategy: tf.distribute.Strategy) -> 
     made_for = None if family is None else family.strategy(family.inner(optimizer))
     if made_for is not None and made_for is not strategy:
         raise ValueError(
-            f"`optimizer`, a {type(optimizer).__name__}, was made outside of the scope of the "
+            f"`optimizer` ({type(optimizer).__name__}) was made outside of the scope of the "
             f"{type(strategy).__name__} that `minimize` is called in, and keeps no copy of its variables for each "
             "replica. Make the variables, and the optimizer, in `strategy.scope()` too."
         )
