@@ -16,11 +16,11 @@ from fusemin.families import create_slots, find_family
 from fusemin.loop import placement
 from fusemin.loop.differentiation import differentiator
 from fusemin.loop.step_protocol import StepResult
-from fusemin.loop.variable_step import VariableStep, applier, held_by
+from fusemin.loop.variable_step import VariableStep, applier, held_by, update_if
 from fusemin.loop.variables import unwrap_variable
 from fusemin.update.copies import container_of, copies_of
 from fusemin.update.fused_step import fused_step
-from fusemin.update.gradients import densify, is_sparse
+from fusemin.update.gradients import densify
 from fusemin.update.plan import Stock
 from fusemin.update.reduction import sum_over_replicas
 from fusemin.update.replica_binding import bind_replicas
@@ -71,11 +71,7 @@ class ReplicaStep(VariableStep):
         self._num_loss_ops, self.effects = len(operations), graphs.has_effects(operations)
         self.gpus = placement.gpus_of(copy for v in self.unwrapped for copy in copies_of(v))
         loss, gradients, _ = self._differentiate.structured_outputs
-        self.loss = tf.TensorSpec(loss.shape, loss.dtype)
-        self.parameters = [tf.TensorSpec(v.shape, v.dtype) for v in self.unwrapped]
-        self.has_sparse_gradients = self._has_slices = any(map(is_sparse, gradients[0]))
-        shapes = [v.shape if is_sparse(g) else g.shape for g, v in zip(gradients[0], self.unwrapped, strict=True)]
-        self.gradients = [tf.TensorSpec(s, g.dtype) for s, g in zip(shapes, gradients[0], strict=True)]
+        self._describe(loss, gradients[0])
         bound = bind_replicas(optimizer, self.variables, gradients[0], strategy)
         if not isinstance(bound, Stock):
             self._updates, self.update = bound, bound[0]
@@ -134,16 +130,12 @@ class ReplicaStep(VariableStep):
             return written
 
         allowed = None if gate is None else gate(loss, gradients[0])
-        if allowed is None:
-            buffers = update()
-        elif self.update is None:
+        if allowed is not None and self.update is None:
             raise NotImplementedError(
                 "in the scope of a tf.distribute strategy `on_nonfinite` other than 'continue' is for fused "
                 "optimizers: replicas cannot meet for the optimizer's own `apply_gradients` on a condition"
             )
-        else:
-            # Without rows to write, since a row is written of a step that is refused too.
-            tf.cond(allowed, lambda: update() or tf.constant(True), lambda: tf.constant(False))
+        buffers = update_if(allowed, update, buffers)
         first = [copies_of(v)[0] for v in self.unwrapped]
         return StepResult(
             state=state,

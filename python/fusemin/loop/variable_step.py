@@ -58,12 +58,7 @@ class VariableStep:
         self.variables = list(variables)
         self.gpus = placement.gpus_of(self.variables)
         loss, gradients = self._differentiate.structured_outputs
-        self.loss = tf.TensorSpec(loss.shape, loss.dtype)
-        self.parameters = [tf.TensorSpec(v.shape, v.dtype) for v in self.unwrapped]
-        shapes = [v.shape if is_sparse(g) else g.shape for g, v in zip(gradients, self.unwrapped, strict=True)]
-        self.has_sparse_gradients = any(is_sparse(g) for g in gradients)
-        self.gradients = [tf.TensorSpec(s, g.dtype) for s, g in zip(shapes, gradients, strict=True)]
-        self._has_slices = any(map(is_sparse, gradients))
+        self._describe(loss, gradients)
         planned = plan(optimizer, self.variables, gradients)
         bound = planned if isinstance(planned, Stock) else planned.bind()
         if not isinstance(bound, Stock):
@@ -73,6 +68,14 @@ class VariableStep:
             _LOGGER.debug("%s.apply_gradients does the update: %s", type(optimizer).__name__, bound.reason)
             specs = [tf.type_spec_from_value(g) for g in gradients]
             self._apply = graphs.trace(applier(optimizer, self.variables), specs)
+
+    def _describe(self, loss, gradients) -> None:
+        """Sets what is known of the results of a step, once `variables` are."""
+        self.loss = tf.TensorSpec(loss.shape, loss.dtype)
+        self.parameters = [tf.TensorSpec(v.shape, v.dtype) for v in self.unwrapped]
+        self.has_sparse_gradients = any(map(is_sparse, gradients))
+        shapes = [v.shape if is_sparse(g) else g.shape for g, v in zip(gradients, self.unwrapped, strict=True)]
+        self.gradients = [tf.TensorSpec(s, g.dtype) for s, g in zip(shapes, gradients, strict=True)]
 
     def num_ops(self) -> int:
         """How many ops a step traced so far has."""
@@ -87,9 +90,8 @@ class VariableStep:
     def is_one_op(self) -> bool:
         """Whether one op updates all variables."""
         # There is one for each dtype, device and rule; rows may have another rule.
-        return (
-            self.update is not None and not self._has_slices and len({(v.dtype, v.device) for v in self.unwrapped}) == 1
-        )
+        is_fused = self.update is not None and not self.has_sparse_gradients
+        return is_fused and len({(v.dtype, v.device) for v in self.unwrapped}) == 1
 
     def skip_nonfinite(self, also_of_loss: bool) -> bool:
         """See `fusemin.loop.step_protocol`."""
@@ -153,12 +155,7 @@ class VariableStep:
                 constrain(variable)
             return written
 
-        allowed = None if gate is None else gate(loss, gradients)
-        if allowed is None:
-            buffers = update()
-        else:
-            # Without rows to write, since a row is written of a step that is refused too.
-            tf.cond(allowed, lambda: update() or tf.constant(True), lambda: tf.constant(False))
+        buffers = update_if(None if gate is None else gate(loss, gradients), update, buffers)
         return StepResult(
             state=state,
             loss=loss,
@@ -195,6 +192,15 @@ def _spoilt_by(loss: tf.Tensor, gradients: list) -> list:
     smallest = min(range(len(gradients)), key=lambda i: gradients[i].shape.num_elements())
     spoilt = gradients[smallest] * tf.cast(factor, gradients[smallest].dtype)
     return [*gradients[:smallest], spoilt, *gradients[smallest + 1 :]]
+
+
+def update_if(allowed: tf.Tensor | None, update, buffers: list) -> list:
+    """Updates, if that is allowed; None is always. `update` returns the buffers with the row of the step written; with
+    a condition there are none, since a row is written of a step that is refused too."""
+    if allowed is None:
+        return update()
+    tf.cond(allowed, lambda: update() or tf.constant(True), lambda: tf.constant(False))
+    return buffers
 
 
 def applier(optimizer, variables):

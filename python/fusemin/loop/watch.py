@@ -82,10 +82,10 @@ class Watcher:
 
     def __init__(self, step, policy: Policy, keep_best: KeepBest | None):
         self._step, self._best = step, keep_best
-        self.may_end = policy in ("stop", "raise")
+        self._watches_finiteness, self.may_end = policy != "continue", policy in ("stop", "raise")
         # By the update itself where it can: no `tf.cond`, for which XLA copies all variables.
-        self._update_skips = policy != "continue" and step.skip_nonfinite(also_of_loss=self.may_end)
-        self.may_refuse = policy != "continue" and not self._update_skips
+        self._update_skips = self._watches_finiteness and step.skip_nonfinite(also_of_loss=self.may_end)
+        self.may_refuse = self._watches_finiteness and not self._update_skips
         self.monitor = None if keep_best is None else keep_best.monitor
         self._keeps_loss = keep_best is not None and self.monitor is None
         if keep_best is not None:
@@ -98,8 +98,7 @@ class Watcher:
 
     def start(self) -> Watch:
         """Before the first step."""
-        watches = self.may_refuse or self._update_skips
-        nonfinite = NonFinite(tf.constant(0), tf.constant(0)) if watches else ()
+        nonfinite = NonFinite(tf.constant(0), tf.constant(0)) if self._watches_finiteness else ()
         best = BestStep(tf.constant(float("inf"), tf.float64), tf.constant(-1)) if self._best is not None else ()
         return Watch(nonfinite, best)
 
